@@ -57,8 +57,8 @@ class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
     def get_prep_value(self, value: Any) -> Any:
         if isinstance(value, Undecryptable):
             return value.ciphertext
-        value = super().get_prep_value(value)
-        return encrypt(value) if value else value
+        # Not TextField's own: it would ask to_python, which decodes.
+        return encrypt(str(value)) if value else value
 
     def get_lookup(self, lookup_name: str) -> Any:
         raise TypeError(f"{self.name} is encrypted and cannot be searched")
