@@ -11,20 +11,14 @@ import datetime
 import json
 import logging
 import queue
-import re
 import sys
 import threading
 from typing import IO, Any
 
+from proxy.redaction import redact_keys
+
 QUEUE_SIZE = 10_000
 BATCH = 500
-
-_SECRET = re.compile(r"\b(sk-[A-Za-z0-9_-]{6})[A-Za-z0-9_-]+|(?i:(bearer)\s+)[A-Za-z0-9._~+/=-]{8,}")
-
-
-def redact(text: str) -> str:
-    """`text` without what looks like a key or a bearer token."""
-    return _SECRET.sub(lambda found: (found[2] + " " if found[2] else "sk-") + "***", text)
 
 
 class JsonFormatter(logging.Formatter):
@@ -46,7 +40,7 @@ class JsonFormatter(logging.Formatter):
             line["message"] = record.getMessage()
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return redact(json.dumps(line, ensure_ascii=False, default=str))
+        return redact_keys(json.dumps(line, ensure_ascii=False, default=str))
 
 
 class BackgroundStderr(logging.Handler):
@@ -103,7 +97,10 @@ class BackgroundStderr(logging.Handler):
             dropped, self._dropped = self._dropped, 0
             text = "".join(f"{line}\n" for line in lines if line is not None)
             if dropped:
-                text += json.dumps({"level": "warning", "event": "log.dropped", "lines": dropped}) + "\n"
+                text += (
+                    json.dumps({"level": "warning", "event": "log.dropped", "lines": dropped})
+                    + "\n"
+                )
             stream = self._stream or sys.stderr
             try:
                 stream.write(text)

@@ -57,7 +57,9 @@ MAX_BODY_BYTES = _read("int", "MAX_BODY_BYTES", 32 * 1024 * 1024)
 LOG_QUEUE_SIZE = _read("int", "LOG_QUEUE_SIZE", 20_000)
 LOG_LEVEL = _read("str", "LOG_LEVEL", "INFO").upper()
 if LOG_LEVEL not in logging.getLevelNamesMapping():
-    raise ImproperlyConfigured(f"LOG_LEVEL: {LOG_LEVEL!r} is not one of DEBUG, INFO, WARNING, ERROR")
+    raise ImproperlyConfigured(
+        f"LOG_LEVEL: {LOG_LEVEL!r} is not one of DEBUG, INFO, WARNING, ERROR"
+    )
 
 # --- Django -----------------------------------------------------------------
 
@@ -122,7 +124,9 @@ def _database() -> dict[str, Any]:
             "DATABASE_URL: not a database URL, for example postgres://user:password@host/name"
         ) from None
     if not config.get("ENGINE"):
-        raise ImproperlyConfigured("DATABASE_URL: unknown kind of database; use postgres:// or sqlite:///")
+        raise ImproperlyConfigured(
+            "DATABASE_URL: unknown kind of database; use postgres:// or sqlite:///"
+        )
     if config["ENGINE"].endswith("sqlite3"):
         config["OPTIONS"] = {
             "transaction_mode": "IMMEDIATE",
@@ -157,7 +161,9 @@ STORAGES = {
 }
 
 # Behind nginx: it says which scheme and host the browser used.
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _read("bool", "BEHIND_PROXY", False) else None
+SECURE_PROXY_SSL_HEADER = (
+    ("HTTP_X_FORWARDED_PROTO", "https") if _read("bool", "BEHIND_PROXY", False) else None
+)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_PROXY_SSL_HEADER is not None
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"

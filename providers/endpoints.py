@@ -20,4 +20,6 @@ def anthropic_url(base: str, path: str, query: bytes = b"") -> str:
             root = root.removesuffix(tail)
             break
     queries = [text for text in (parts.query, query.decode("latin-1")) if text]
-    return f"{parts.scheme}://{parts.netloc}{root}{path}" + (f"?{'&'.join(queries)}" if queries else "")
+    return f"{parts.scheme}://{parts.netloc}{root}{path}" + (
+        f"?{'&'.join(queries)}" if queries else ""
+    )

@@ -20,7 +20,16 @@ from providers.fields import EncryptedJSONField, EncryptedTextField, Undecryptab
 TOKEN_PREFIX = "sk-ccf-"
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _RESERVED_HEADERS = frozenset(
-    "host content-length transfer-encoding connection accept-encoding upgrade te trailer".split()
+    [
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "accept-encoding",
+        "upgrade",
+        "te",
+        "trailer",
+    ]
 )
 
 
@@ -259,7 +268,9 @@ class ProxySettings(models.Model):
     patience = models.PositiveIntegerField(
         _("patience"),
         default=0,
-        help_text=_("Longest retry-after, in seconds, that is waited for when nobody else is left."),
+        help_text=_(
+            "Longest retry-after, in seconds, that is waited for when nobody else is left."
+        ),
     )
     call_budget = models.PositiveIntegerField(
         _("call budget"),

@@ -11,9 +11,10 @@ import re
 
 from providers.routing import ProviderSpec
 from proxy.errors import (
+    Failure,
+    NetworkFailure,
     RequestRefused,
     TimeLimitExceeded,
-    UpstreamFailure,
     UpstreamRefused,
     error_type,
 )
@@ -68,7 +69,7 @@ def is_eligible(reply: ErrorReply) -> bool:
     return status == 400 and bool(_CREDIT_WORDING.search(reply.message))
 
 
-def verdict_of(failure: UpstreamFailure | RequestRefused, provider: ProviderSpec) -> Verdict:
+def verdict_of(failure: Failure, provider: ProviderSpec) -> Verdict:
     """The verdict on anything that can end an attempt without an answer."""
     if isinstance(failure, RequestRefused):
         return Verdict.GIVE_UP if failure.final else Verdict.NEXT
@@ -77,14 +78,16 @@ def verdict_of(failure: UpstreamFailure | RequestRefused, provider: ProviderSpec
     return Verdict.NEXT
 
 
-def may_retry(failure: UpstreamFailure) -> bool:
+def may_retry(failure: Failure) -> bool:
     """Whether the same provider may be asked again: 5xx, network, time-outs of the connection."""
     if isinstance(failure, UpstreamRefused):
         return failure.reply.upstream_status >= 500
-    return not (isinstance(failure, TimeLimitExceeded) and failure.limit == "first byte")
+    if isinstance(failure, TimeLimitExceeded):
+        return failure.limit == "connect"
+    return isinstance(failure, NetworkFailure)
 
 
-def short_result(failure: UpstreamFailure | RequestRefused) -> str:
+def short_result(failure: Failure) -> str:
     """One word for the trail: a status, or what happened instead."""
     if isinstance(failure, UpstreamRefused):
         return str(failure.reply.upstream_status or failure.reply.status)
@@ -111,35 +114,38 @@ class FinalError:
     """
 
     def __init__(self) -> None:
+        self.rejected_by = ""
         self._reached = 0
-        self._overflows: list[ErrorReply] = []
+        self._overflow: list[ErrorReply] = []
         self._eligible: ErrorReply | None = None
         self._other: ErrorReply | None = None
-        self._rejected_key: ErrorReply | None = None
+        self._rejected: ErrorReply | None = None
 
     def add(self, reply: ErrorReply, provider: ProviderSpec) -> None:
-        """One more provider that answered with an error, or with none (a reply of our making)."""
+        """One more failure: a provider's own words, or ours where it had none."""
         self._reached += 1
         if reply.context_overflow:
-            self._overflows.append(reply)
+            self._overflow.append(reply)
         if rejects_our_key(reply, provider):
-            self._rejected_key = reply
+            self._rejected, self.rejected_by = reply, provider.name
         elif is_eligible(reply):
             self._eligible = reply
         else:
             self._other = reply
 
-    def best(self) -> tuple[ErrorReply | None, bool]:
-        """The reply to send, and whether it only says that our key was rejected."""
-        if self._overflows and len(self._overflows) == self._reached:
-            return self._overflows[-1], False
+    def best(self) -> tuple[ErrorReply, bool]:
+        """The reply to send, and whether all it says is that our key was rejected."""
+        if self._overflow and len(self._overflow) == self._reached:
+            return self._overflow[-1], False
         chosen = self._eligible or self._other
         if chosen is not None:
             return chosen, False
-        return self._rejected_key, True
+        if self._rejected is None:
+            raise ValueError("nothing has failed yet")
+        return self._rejected, True
 
 
-def error_type_of(failure: UpstreamFailure | RequestRefused) -> str:
+def error_type_of(failure: Failure) -> str:
     """The error type for the log."""
     if isinstance(failure, UpstreamRefused):
         return failure.reply.type or error_type(failure.reply.status)

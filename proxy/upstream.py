@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
+from proxy.deadlines import Deadline
 from proxy.errors import InvalidReply, NetworkFailure, TimeLimitExceeded, UpstreamFailure
 from proxy.wire import HeaderPairs, UpstreamRequest, header
 
@@ -82,20 +83,17 @@ class Exchange:
         self._held = False
         self.task = asyncio.create_task(self._own(transport, request, connect_limit))
 
-    async def head(self, seconds: float) -> Head:
-        """The reply's status and headers, at most `seconds` from now."""
-        head = await self._next(seconds, "first byte")
+    async def head(self, deadline: Deadline) -> Head:
+        """The reply's status and headers."""
+        head = await self._next(deadline)
         assert isinstance(head, Head)
         self._inflate = _inflater(header(head.headers, b"content-encoding"))
         return head
 
-    async def chunk(self, seconds: float, limit: str = "idle") -> bytes:
-        """The next bytes of the body, decompressed; b"" at its end.
-
-        `limit` names the time limit that `seconds` stands for.
-        """
+    async def chunk(self, deadline: Deadline) -> bytes:
+        """The next bytes of the body, decompressed; b"" at its end."""
         while not self._over:
-            chunk = await self._next(seconds, limit)
+            chunk = await self._next(deadline)
             assert isinstance(chunk, bytes)
             if not chunk:
                 self._over = True
@@ -105,13 +103,13 @@ class Exchange:
                 return data
         return b""
 
-    async def _next(self, seconds: float, limit: str) -> Head | bytes:
+    async def _next(self, deadline: Deadline) -> Head | bytes:
         if self._queue.empty():
             try:
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout_at(deadline.at):
                     item = await self._queue.get()
             except TimeoutError:
-                raise TimeLimitExceeded(limit, seconds) from None
+                raise TimeLimitExceeded(deadline.limit, deadline.seconds) from None
         else:
             item = self._queue.get_nowait()
         if isinstance(item, UpstreamFailure):
@@ -223,7 +221,9 @@ async def _open(
     for _ in range(MAX_STALE_RETRIES):
         trace = _ConnectionTrace(exchange)
         try:
-            return await transport.handle_async_request(_httpx_request(request, connect_limit, trace))
+            return await transport.handle_async_request(
+                _httpx_request(request, connect_limit, trace)
+            )
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
             if not trace.reused:
                 raise NetworkFailure(_what_broke(error)) from error
