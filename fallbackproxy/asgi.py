@@ -29,7 +29,7 @@ class Application:
         elif scope["path"] in API_PATHS or scope["path"].startswith(API_PREFIXES):
             await self._api(scope, receive, send)
         else:
-            await django_application(scope, receive, send)
+            await django_application(scope, receive, send)  # type: ignore[arg-type]
 
     async def _lifespan(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         runtime: Runtime | None = None

@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from providers import routing
 from providers.fields import EncryptedJSONField, EncryptedTextField, Undecryptable
 
-TOKEN_PREFIX = "sk-ccf-"
+TOKEN_PREFIX = "sk-ccf-"  # noqa: S105 (a prefix)
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _RESERVED_HEADERS = frozenset(
     [

@@ -124,7 +124,7 @@ class Snapshot:
 
     version: int = 0
     providers: tuple[ProviderSpec, ...] = ()
-    tokens: Mapping[bytes, TokenSpec] = field(default_factory=lambda: EMPTY, repr=False)
+    tokens: Mapping[bytes, TokenSpec] = field(default_factory=dict, repr=False)
     settings: Settings = Settings()
 
     def targets_for(

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
-import urllib.request
 import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
 
 import httpx
 
@@ -166,7 +165,8 @@ class UpstreamClient:
         """`transport` replaces the network (tests)."""
         self._given = transport
         self._transports: dict[str | None, httpx.AsyncBaseTransport] = {}
-        self._ssl: ssl.SSLContext | None = None
+        # Made here, at startup: loading the certificates takes a tenth of a second.
+        self._ssl = None if transport else httpx.create_ssl_context()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def send(self, request: UpstreamRequest, connect_limit: float) -> Exchange:
@@ -196,10 +196,8 @@ class UpstreamClient:
         proxy = _environment_proxy(urlsplit(url))
         transport = self._transports.get(proxy)
         if transport is None:
-            if self._ssl is None:
-                self._ssl = httpx.create_ssl_context()
             transport = self._transports[proxy] = httpx.AsyncHTTPTransport(
-                verify=self._ssl,
+                verify=self._ssl or True,
                 proxy=proxy,
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=256),
             )
@@ -258,8 +256,8 @@ def _httpx_request(
 
 def _environment_proxy(url: SplitResult) -> str | None:
     """The proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY name for a URL."""
-    proxies = urllib.request.getproxies_environment()
-    if not proxies or urllib.request.proxy_bypass_environment(url.hostname or ""):
+    proxies = getproxies_environment()
+    if not proxies or proxy_bypass(url.hostname or ""):
         return None
     proxy = proxies.get(url.scheme) or proxies.get("all")
     return proxy if proxy is None or "://" in proxy else f"http://{proxy}"

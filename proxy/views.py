@@ -6,8 +6,9 @@ import asyncio
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
+from typing import Any
 
 import orjson
 from django.conf import settings
@@ -35,7 +36,7 @@ Answerer = Callable[[Runtime, Call, list[Target], CallRecord], Awaitable[Answer]
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 
 
-def in_envelope(view: View) -> Callable[..., Awaitable[RelayResponse]]:
+def in_envelope(view: View) -> Callable[..., Coroutine[Any, Any, RelayResponse]]:
     """Gives a view its request id, and answers `ClientError` in Anthropic's envelope."""
 
     @wraps(view)

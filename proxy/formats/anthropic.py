@@ -7,7 +7,7 @@ content has begun, token usage, errors) is read from the bytes as they pass.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -68,7 +68,7 @@ class AnthropicTranslation:
 
     def __init__(self, *, is_message: bool) -> None:
         self.usage = Usage()
-        self.dropped: dict[str, int] = {}
+        self.dropped: Mapping[str, int] = {}
         self._is_message = is_message
 
     def response_headers(self, headers: HeaderPairs) -> HeaderPairs:
@@ -104,7 +104,7 @@ class AnthropicStream:
     So a stream that is aborted always ends behind a whole event.
     """
 
-    pings = False
+    pings: bool = False
 
     def __init__(self, usage: Usage) -> None:
         self.usage = usage

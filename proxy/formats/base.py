@@ -34,16 +34,20 @@ class StreamReader(Protocol):
     pings: bool
     """The relay may add pings of its own when the upstream is silent (translated streams only)."""
 
-    quiet_end: float | None
-    """Seconds of silence after which the relay calls `end()` itself, None to wait for the upstream.
-    Changes as the stream goes on."""
+    @property
+    def quiet_end(self) -> float | None:
+        """Seconds of silence after which the relay calls `end()` itself, None to wait.
+
+        Changes as the stream goes on.
+        """
+        ...
 
     def feed(self, data: bytes) -> bytes:
         """Bytes for the client: whole events only, b"" when there is nothing yet."""
         ...
 
     def end(self) -> bytes:
-        """The upstream closed its side. The rest for the client; `complete` says if that was the end.
+        """The upstream closed its side: the rest for the client. `complete` says if it was the end.
 
         Raises nothing: a stream that was cut leaves `complete` False.
         """
@@ -70,7 +74,7 @@ class Translation(Protocol):
         ...
 
     def read_message(self, body: bytes) -> MessageReply:
-        """A whole success. Raises `InvalidReply`, or `UpstreamRefused` for an error inside a 200."""
+        """A whole success. Raises `InvalidReply`; `UpstreamRefused` for an error inside a 200."""
         ...
 
     def replay(self, message: MessageReply) -> bytes:
