@@ -128,7 +128,7 @@ NOT_FOR_CLIENTS = [
 async def test_every_header_arrives_but_those_of_the_connection_and_the_site(kind: str) -> None:
     headers = [*UPSTREAM_HEADERS, *NOT_FOR_CLIENTS]
     steps = {
-        "stream": stream(headers=[STREAM_TYPE, *headers]),
+        "stream": stream(*STREAM, headers=[STREAM_TYPE, *headers]),
         "message": message(headers=headers),
         "refusal": refuse(400, headers=headers),
         "other endpoint": reply(200, b"{}", [JSON_TYPE, *headers]),

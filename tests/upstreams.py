@@ -266,7 +266,7 @@ def stream(*parts: Part, status: int = 200, headers: HeaderList = (STREAM_TYPE,)
 
     async def step(connection: Connection, request: Received) -> None:
         await connection.send(_head(status, [*headers, (b"transfer-encoding", b"chunked")]))
-        for part in parts or STREAM:
+        for part in parts:
             if isinstance(part, asyncio.Event):
                 await part.wait()
             elif part is Then.CUT:
@@ -295,7 +295,7 @@ def either(streamed: Step, whole: Step) -> Step:
 
 def ok() -> Step:
     """A good answer, streamed or whole."""
-    return either(stream(), message())
+    return either(stream(*STREAM), message())
 
 
 def drop() -> Step:
