@@ -6,11 +6,12 @@ import asyncio
 import gzip
 import json
 import socket
+from collections.abc import Iterable
 
 import pytest
 
 from tests.proxy import Proxy, body_of, fallback, primary, running_proxy, until
-from tests.raw_http import Aborted
+from tests.raw_http import Aborted, Reply
 from tests.upstreams import (
     BLOCK,
     BLOCK_STOP,
@@ -28,6 +29,7 @@ from tests.upstreams import (
     Part,
     Step,
     Then,
+    by_case,
     drop,
     error_body,
     error_event,
@@ -45,12 +47,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 HTML = b"<html>\n\n<body>Just a moment...</body>\n\n</html>"
 HTML_TYPE = (b"content-type", b"text/html")
-SHORT = {"first_byte_stream_limit": 0.15, "first_byte_limit": 0.15, "idle_limit": 0.15}
 
 
-async def trail(proxy: Proxy, streaming: bool) -> str | None:
+async def trail(proxy: Proxy, streaming: bool, **fields: str) -> str | None:
     """Who was asked, given that the fallback's answer arrives whole."""
-    answer = await proxy.call(body_of(stream=streaming))
+    answer = await proxy.call(body_of(stream=streaming, **fields))
     assert answer.status == 200, answer.body
     assert answer.body == (b"".join(STREAM) if streaming else MESSAGE)
     return answer["x-ccf-attempts"]
@@ -79,20 +80,30 @@ FAULTS: dict[str, tuple[list[Part], str]] = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+async def trails(proxy: Proxy, streaming: bool, cases: Iterable[str]) -> dict[str, str | None]:
+    """`trail` of many cases at once."""
+    found = await asyncio.gather(*[trail(proxy, streaming, case=case) for case in cases])
+    return dict(zip(cases, found, strict=True))
+
+
+@pytest.mark.parametrize("silent", [False, True])
 async def test_a_stream_that_fails_before_its_first_content_goes_to_the_next_provider(
-    fault: str,
+    silent: bool,
 ) -> None:
-    parts, result = FAULTS[fault]
-    async with FakeProvider(ok()) as up, FakeProvider(ok()) as other:
-        async with running_proxy(primary(up, **SHORT), fallback(other)) as proxy:
-            for place, before in BEFORE_CONTENT.items():
-                if place.startswith("inside") and "error" in fault:
-                    continue  # the broken line would swallow the event
-                up.script(stream(*before, *parts))
-                assert await trail(proxy, True) == f"anthropic-primary={result},openrouter=200", (
-                    place
-                )
+    limits = {"first_byte_stream_limit": 0.3} if silent else {}
+    steps, expected = {}, {}
+    for place, before in BEFORE_CONTENT.items():
+        for fault, (parts, result) in FAULTS.items():
+            if (fault == "stall") != silent:
+                continue
+            if place.startswith("inside") and "error" in fault:
+                continue  # the broken line would swallow the event
+            steps[f"{fault} {place}"] = stream(*before, *parts)
+            expected[f"{fault} {place}"] = f"anthropic-primary={result},openrouter=200"
+    async with FakeProvider(by_case(steps)) as up, FakeProvider(ok()) as other:
+        async with running_proxy(primary(up, **limits), fallback(other)) as proxy:
+            assert await trails(proxy, True, steps) == expected
+            assert len(up.requests) == len(steps)
 
 
 WHOLE_REPLIES: dict[str, tuple[Step, str]] = {
@@ -126,56 +137,54 @@ WHOLE_REPLIES: dict[str, tuple[Step, str]] = {
     ),
     "no answer": (drop(), "network"),
     "no HTTP": (raw(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), "network"),
+}
+SILENT: dict[str, tuple[Step, str]] = {
     "silence": (hang(), "timeout"),
     "half a message, then silence": (
         raw(b"HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n{", then_close=False),
         "timeout",
     ),
 }
-NOT_STREAMED = {
-    # What differs when a stream was asked for.
-    "200 without a body": "invalid",
-    "a message for a stream": "invalid",
+STREAM_REPLIES: dict[str, tuple[Step, str]] = {
+    "a message for a stream": (message(), "invalid"),
+    "a page for a stream": (reply(200, HTML, [HTML_TYPE]), "network"),
+    "a page called a stream": (reply(200, HTML, [STREAM_TYPE]), "network"),
+    "an empty body called a stream": (reply(200, b"", [STREAM_TYPE]), "network"),
+    "an error as JSON called a stream": (
+        reply(200, error_body("rate_limit_error", "slow down"), [STREAM_TYPE]),
+        "429",
+    ),
+    "events without a content type": (stream(START, headers=[]), "network"),
 }
 
 
-async def test_a_message_that_cannot_be_had_is_asked_of_the_next_provider() -> None:
-    results, expected = {}, {}
-    async with FakeProvider(ok()) as up, FakeProvider(ok()) as other:
-        async with running_proxy(primary(up, **SHORT), fallback(other)) as proxy:
-            for name, (step, result) in WHOLE_REPLIES.items():
-                up.script(step)
-                results[name] = await trail(proxy, False)
-                expected[name] = f"anthropic-primary={result},openrouter=200"
-                assert len(up.requests) == 1, name
-    assert results == expected
+FOR_MESSAGES = WHOLE_REPLIES
+FOR_STREAMS = {**WHOLE_REPLIES, **STREAM_REPLIES}
+del FOR_STREAMS["200 with a page"]  # there a failure of the network: it might be a stream
+LIMITS = {"first_byte_stream_limit": 0.3, "first_byte_limit": 0.3, "idle_limit": 0.3}
 
 
-async def test_a_stream_that_cannot_be_had_is_asked_of_the_next_provider() -> None:
-    cases = {
-        **WHOLE_REPLIES,
-        "a message for a stream": (message(), "invalid"),
-        "a page for a stream": (reply(200, HTML, [HTML_TYPE]), "network"),
-        "a page called a stream": (reply(200, HTML, [STREAM_TYPE]), "network"),
-        "an empty body called a stream": (reply(200, b"", [STREAM_TYPE]), "network"),
-        "an error as JSON called a stream": (
-            reply(200, error_body("rate_limit_error", "slow down"), [STREAM_TYPE]),
-            "429",
-        ),
-        "events without a content type": (stream(START, headers=[]), "network"),
+@pytest.mark.parametrize(
+    ("streaming", "cases", "limits"),
+    [
+        (False, FOR_MESSAGES, {}),
+        (True, FOR_STREAMS, {}),
+        (False, SILENT, LIMITS),
+        (True, SILENT, LIMITS),
+    ],
+    ids=["message", "stream", "message, silent", "stream, silent"],
+)
+async def test_an_answer_that_cannot_be_had_is_asked_of_the_next_provider(
+    streaming: bool, cases: dict[str, tuple[Step, str]], limits: dict[str, float]
+) -> None:
+    steps = {name: step for name, (step, _) in cases.items()}
+    expected = {
+        name: f"anthropic-primary={result},openrouter=200" for name, (_, result) in cases.items()
     }
-    for name in ("200 with a page", "200 with JSON that is no object"):
-        del cases[name]  # said above, or the same as another JSON
-    cases["a message cut short"] = (cases["a message cut short"][0], "network")
-    results, expected = {}, {}
-    async with FakeProvider(ok()) as up, FakeProvider(ok()) as other:
-        async with running_proxy(primary(up, **SHORT), fallback(other)) as proxy:
-            for name, (step, result) in cases.items():
-                up.script(step)
-                results[name] = await trail(proxy, True)
-                expected[name] = f"anthropic-primary={result},openrouter=200"
-                assert len(up.requests) == 1, name
-    assert results == expected
+    async with FakeProvider(by_case(steps)) as up, FakeProvider(ok()) as other:
+        async with running_proxy(primary(up, **limits), fallback(other)) as proxy:
+            assert await trails(proxy, streaming, steps) == expected
+            assert len(up.requests) == len(steps)
 
 
 @pytest.mark.parametrize(
@@ -259,32 +268,46 @@ DEATHS: dict[str, list[Part]] = {
 }
 
 
-@pytest.mark.parametrize("death", DEATHS)
+@pytest.mark.parametrize("silent", [False, True])
 async def test_a_stream_that_dies_after_the_commit_is_aborted_behind_its_last_whole_event(
-    death: str,
+    silent: bool,
 ) -> None:
-    async with FakeProvider(ok()) as up, FakeProvider(ok()) as other:
-        async with running_proxy(primary(up, **SHORT), fallback(other)) as proxy:
-            for place, sent in COMMITTED.items():
-                up.script(stream(*sent, *DEATHS[death]))
-                answer = await proxy.call()
-                assert answer.aborted, place
-                assert answer.body == b"".join(sent), place
+    limits = {"idle_limit": 0.5} if silent else {}
+    steps, expected = {}, {}
+    for place, sent in COMMITTED.items():
+        for death, parts in DEATHS.items():
+            if death.startswith("stall") != silent:
+                continue
+            steps[f"{death} after {place}"] = stream(*sent, *parts)
+            expected[f"{death} after {place}"] = b"".join(sent)
+    async with FakeProvider(by_case(steps)) as up, FakeProvider(ok()) as other:
+        async with running_proxy(primary(up, **limits), fallback(other)) as proxy:
+            for case, answer in (await answers(proxy, steps)).items():
+                assert answer.body == expected[case], case
+                assert answer.aborted, case
                 assert answer["x-ccf-attempts"] == "anthropic-primary=200"
             assert other.requests == []
 
 
-@pytest.mark.parametrize("ending", ["end", "cut", "stall"])
-async def test_an_error_event_after_the_commit_is_passed_on(ending: str) -> None:
-    parts: dict[str, list[Part]] = {"end": [], "cut": [Then.CUT], "stall": [Then.HANG]}
-    async with FakeProvider(ok()) as up, FakeProvider(ok()) as other:
-        async with running_proxy(primary(up, **SHORT), fallback(other)) as proxy:
-            for place, sent in COMMITTED.items():
-                up.script(stream(*sent, error_event(), *parts[ending]))
-                answer = await proxy.call()
-                assert answer.body == b"".join(sent) + error_event(), place
-                assert answer.aborted == (ending != "end"), place
+async def test_an_error_event_after_the_commit_is_passed_on() -> None:
+    endings: dict[str, list[Part]] = {"end": [], "cut": [Then.CUT], "stall": [Then.HANG]}
+    steps, expected = {}, {}
+    for place, sent in COMMITTED.items():
+        for ending, parts in endings.items():
+            steps[f"{ending} after {place}"] = stream(*sent, error_event(), *parts)
+            expected[f"{ending} after {place}"] = b"".join(sent) + error_event()
+    async with FakeProvider(by_case(steps)) as up, FakeProvider(ok()) as other:
+        async with running_proxy(primary(up, idle_limit=0.5), fallback(other)) as proxy:
+            for case, answer in (await answers(proxy, steps)).items():
+                assert answer.body == expected[case], case
+                assert answer.aborted != case.startswith("end"), case
             assert other.requests == []
+
+
+async def answers(proxy: Proxy, cases: Iterable[str]) -> dict[str, Reply]:
+    """Streamed calls of many cases at once."""
+    found = await asyncio.gather(*[proxy.call(body_of(case=case)) for case in cases])
+    return dict(zip(cases, found, strict=True))
 
 
 async def test_an_error_event_that_lacks_its_blank_line_is_passed_on_whole() -> None:
@@ -312,12 +335,13 @@ async def test_a_stream_cut_at_any_byte_ends_behind_a_whole_event(line_end: byte
     events = [with_line_ends(part, line_end) for part in (b"data: {}\n\n", b"event: x\ndata:1\n\n")]
     tail = b"".join(events)
     ends = [0, len(events[0]), len(tail)]
-    async with FakeProvider(ok()) as up, running_proxy(primary(up)) as proxy:
-        for at in range(len(tail) + 1):
-            up.script(stream(head, tail[:at], Then.CUT) if at else stream(head, Then.CUT))
-            answer = await proxy.call()
-            whole = max(end for end in ends if end <= at)
-            assert (answer.body, answer.aborted) == (head + tail[:whole], True), at
+    steps = {
+        str(at): stream(head, *[tail[:at]] * (at > 0), Then.CUT) for at in range(len(tail) + 1)
+    }
+    async with FakeProvider(by_case(steps)) as up, running_proxy(primary(up)) as proxy:
+        for case, answer in (await answers(proxy, steps)).items():
+            whole = max(end for end in ends if end <= int(case))
+            assert (answer.body, answer.aborted) == (head + tail[:whole], True), case
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])

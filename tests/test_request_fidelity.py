@@ -1,4 +1,4 @@
-"""The primary gets what the client sent; a provider with its own key gets no secrets of the client."""
+"""The primary gets what the client sent; a provider with a key of its own gets none of its secrets."""
 
 from __future__ import annotations
 
@@ -174,7 +174,9 @@ async def test_the_token_opens_the_proxy_and_the_clients_own_credentials_go_on(
         assert proxy.token.encode() not in request.everything
 
 
-async def test_a_client_with_nothing_but_both_headers_full_of_our_token_has_no_credentials() -> None:
+async def test_a_client_with_nothing_but_both_headers_full_of_our_token_has_no_credentials() -> (
+    None
+):
     async with FakeProvider(ok()) as up, FakeProvider(ok()) as other:
         async with running_proxy(primary(up), fallback(other)) as proxy:
             both = [("x-api-key", proxy.token), ("authorization", f"Bearer {proxy.token}")]

@@ -11,7 +11,7 @@ import asyncio
 import enum
 import json
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -296,6 +296,15 @@ def either(streamed: Step, whole: Step) -> Step:
 def ok() -> Step:
     """A good answer, streamed or whole."""
     return either(stream(*STREAM), message())
+
+
+def by_case(steps: Mapping[str, Step]) -> Step:
+    """By the field `case` of the request: so that many cases can be tried at once."""
+
+    async def step(connection: Connection, request: Received) -> None:
+        await steps[json.loads(request.body)["case"]](connection, request)
+
+    return step
 
 
 def drop() -> Step:
