@@ -1,4 +1,4 @@
-"""The primary gets what the client sent; a provider with a key of its own gets none of its secrets."""
+"""The primary gets what the client sent; other providers get none of the client's secrets."""
 
 from __future__ import annotations
 
