@@ -6,6 +6,7 @@ To add a format, write one module (or package) with an object that satisfies
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from providers.routing import Target
@@ -57,6 +58,9 @@ class Translation(Protocol):
 
     usage: Usage
 
+    dropped: Mapping[str, int]
+    """What the other format could not carry: field -> how often. For the log."""
+
     def response_headers(self, headers: HeaderPairs) -> HeaderPairs:
         """The headers that the client gets with a success (the relay adds its own)."""
         ...
@@ -67,6 +71,13 @@ class Translation(Protocol):
 
     def read_message(self, body: bytes) -> MessageReply:
         """A whole success. Raises `InvalidReply`, or `UpstreamRefused` for an error inside a 200."""
+        ...
+
+    def replay(self, message: MessageReply) -> bytes:
+        """`message` as a whole stream, where a provider did not stream although asked to.
+
+        Raises `InvalidReply` where the format does not offer that.
+        """
         ...
 
     def read_error(self, status: int, headers: HeaderPairs, body: bytes) -> ErrorReply:
