@@ -7,11 +7,13 @@ come to the same row from the same events.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from providers.health.rows import Cause, EventKind, HealthEvent, HealthRow
 from providers.routing import Settings
+
+Changes = dict[str, Any]
+"""Fields of a row and their new values."""
 
 TIERS: tuple[tuple[int, float], ...] = ((10, 300.0), (5, 60.0), (3, 30.0))
 """(failures in a row, seconds of cooldown), highest first."""
@@ -83,7 +85,8 @@ def claim(row: HealthRow, owner: str, now: float) -> HealthRow:
 
     To be written only if the row still is as it was read (compare `version`).
     """
-    return replace(row, probe_owner=owner, probe_until=now + LEASE_SECONDS, version=row.version + 1)
+    until = now + LEASE_SECONDS
+    return row._replace(probe_owner=owner, probe_until=until, version=row.version + 1)
 
 
 def is_spent(row: HealthRow, settings: Settings, now: float) -> bool:
@@ -95,38 +98,39 @@ def is_spent(row: HealthRow, settings: Settings, now: float) -> bool:
 
 def last_news(row: HealthRow) -> float:
     """The latest stamp of a row, 0 without any."""
-    stamps = (row.last_failure, row.last_success, row.proven_at, row.since)
-    return max(stamp or 0.0 for stamp in stamps)
+    return max(
+        row.last_failure or 0.0, row.last_success or 0.0, row.proven_at or 0.0, row.since or 0.0
+    )
 
 
 def plausible(row: HealthRow, now: float) -> HealthRow:
     """`row` without stamps that lie in the future, and without a cooldown that begins there."""
     horizon = now + CLOCK_SKEW
-    changes: dict[str, Any] = {
+    if max(last_news(row), row.probe_at or 0.0) <= horizon:
+        return row
+    changes: Changes = {
         name: None
         for name in ("last_failure", "last_success", "proven_at", "probe_at")
         if (getattr(row, name) or 0.0) > horizon
     }
     if row.since is not None and row.since > horizon:
         changes |= _OPEN
-    return replace(row, **changes) if changes else row
+    return row._replace(**changes)
 
 
 def apply(row: HealthRow | None, event: HealthEvent, settings: Settings, now: float) -> HealthRow:
     """The row after `event`. `now` is the time of whoever applies it, later than `event.at`."""
     row = HealthRow(event.key) if row is None else plausible(row, now)
     if event.at > now:
-        event = replace(event, at=now, started=min(event.started, now))
+        event = event._replace(at=now, started=min(event.started, now))
     return transition(row, event, settings)
 
 
 def transition(row: HealthRow, event: HealthEvent, settings: Settings) -> HealthRow:
     """`apply` for a row and an event whose stamps are known to be sound."""
-    return replace(row, **_TRANSITIONS[event.kind](row, event, settings), version=row.version + 1)
+    changes = _TRANSITIONS[event.kind](row, event, settings)
+    return row._replace(**changes, version=row.version + 1)
 
-
-Changes = dict[str, Any]
-"""Fields of a row and their new values."""
 
 _NO_LEASE: Changes = {"probe_owner": "", "probe_until": None}
 _OPEN: Changes = {"cause": None, "reason": "", "since": None, "until": None, "probe_at": None}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from providers.health.arithmetic import closed_until
 from providers.health.outcomes import Outcome, OutcomeKind
-from providers.health.rows import EventKind, HealthEvent, HealthKey, HealthRow, Scope, key_of
+from providers.health.rows import Cause, EventKind, HealthEvent, HealthKey, HealthRow, Scope, key_of
 from providers.routing import Settings, Target
 
 STREAM_DIED = "its stream broke off in this session"
@@ -22,7 +22,6 @@ class Caller:
     agent: str = ""
 
 
-@dataclass(slots=True, eq=False)
 class Decision:
     """Whether one target may be asked in one call; made, and settled, by the table alone.
 
@@ -30,24 +29,34 @@ class Decision:
     ends. `avoided`: closed to this conversation only; worth a try when nothing else answered.
     """
 
-    target: Target
+    # Most decisions of a call keep the defaults: they are the class's, so that making one is cheap.
     allowed: bool = True
     probe: bool = False
     safety_valve: bool = False
     avoided: bool = False
     reason: str = ""
     until: float | None = None
-    at: float = 0.0
-    lone: bool = False
     settled: bool = False
-    closed: tuple[HealthRow, ...] = field(default=(), repr=False)
-    leases: tuple[HealthKey, ...] = field(default=(), repr=False)
+    closed: tuple[HealthRow, ...] = ()
+    leases: tuple[HealthKey, ...] = ()
 
-    def close(self, rows: tuple[HealthRow, ...], settings: Settings, now: float) -> None:
-        """Closed until the last of the cooldowns ends, for its reason."""
-        ends = ((closed_until(row, settings, now) or now, row) for row in rows)
-        self.until, row = max(ends, key=lambda end: end[0])
-        self.allowed, self.reason, self.closed = False, row.reason, rows
+    def __init__(self, target: Target, at: float, lone: bool = False) -> None:
+        self.target = target
+        self.at = at
+        self.lone = lone
+
+    def consider(self, row: HealthRow, settings: Settings) -> None:
+        """Close it if `row` is closed; the cooldown that ends last says why.
+
+        Failures in a row never close the only provider there is.
+        """
+        until = closed_until(row, settings, self.at)
+        if until is None or (self.lone and row.cause is Cause.FAILURES):
+            return
+        self.allowed = False
+        self.closed += (row,)
+        if self.until is None or self.until < until:
+            self.until, self.reason = until, row.reason
 
     def avoid(self, until: float) -> None:
         """Closed to this conversation, if nothing closes it for longer."""

@@ -20,14 +20,18 @@ MAX_PENDING = 10_000
 class Ledger:
     """Rows as this worker sees them: what was loaded, and its own events on top of that.
 
-    `wide` and `narrow` are open to the hot path, for reading only. Events go through three
-    states: recorded, drained (handed to the writer), confirmed. Until they are confirmed they
-    are applied again to everything that is loaded.
+    Rows are kept by provider: `wide` has its own, `narrow` those of single credentials and
+    models, `cooling` those of both that have a cooldown, perhaps over by now, by credential and
+    model. All three are for reading.
+
+    Events go through three states: recorded, drained (handed to the writer), confirmed. Until
+    they are confirmed they are applied again to everything that is loaded.
     """
 
     def __init__(self) -> None:
         self.wide: dict[int, HealthRow] = {}
         self.narrow: dict[int, dict[HealthKey, HealthRow]] = {}
+        self.cooling: dict[int, dict[tuple[str, str], HealthRow]] = {}
         self._pending: deque[HealthEvent] = deque()
         self._drained = 0
         self._confirmations = 0
@@ -93,6 +97,7 @@ class Ledger:
                 shared[key] = row
         self.wide.clear()
         self.narrow.clear()
+        self.cooling.clear()
         pending = self._pending_by_key()
         for row in sorted(shared.values(), key=last_news):
             if row.key in pending or not is_spent(row, settings, now):
@@ -122,6 +127,7 @@ class Ledger:
 
     def _store(self, row: HealthRow) -> None:
         key = row.key
+        self._index(row)
         if key.provider_wide:
             self.wide[key.provider_id] = row
             return
@@ -130,5 +136,15 @@ class Ledger:
         rows[key] = row
         if len(rows) > MAX_NARROW:
             oldest = next(iter(rows))
-            del rows[oldest]
+            self._index(HealthRow(oldest))
             self._confirmed.pop(oldest, None)
+            del rows[oldest]
+
+    def _index(self, row: HealthRow) -> None:
+        """Keep `cooling` in step with a row that is stored or dropped."""
+        provider_id, credential, model = row.key
+        rows = self.cooling.get(provider_id)
+        if row.until is not None:
+            self.cooling.setdefault(provider_id, {})[credential, model] = row
+        elif rows and rows.pop((credential, model), None) and not rows:
+            del self.cooling[provider_id]

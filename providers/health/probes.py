@@ -32,10 +32,8 @@ class Probes:
 
     def begin(self, closed: Sequence[HealthRow], settings: Settings, now: float) -> bool:
         """Use the leases of all the rows that close a target, or none of them."""
-        ready = [self._is_ready(row, settings, now) for row in closed]
-        if not all(ready):
-            for row in closed:
-                self._want(row.key)
+        if not self._granted or not all(self._is_ready(row, settings, now) for row in closed):
+            self._want(closed)
             return False
         for row in closed:
             self._wanted.pop(row.key, None)
@@ -56,10 +54,10 @@ class Probes:
         begun = self._under_way.get(key)
         return begun is not None and begun <= now < begun + PROBE_SECONDS
 
-    def _want(self, key: HealthKey) -> None:
-        self._wanted.pop(key, None)
-        self._wanted[key] = None
-        if len(self._wanted) > MAX_WANTED:
+    def _want(self, closed: Sequence[HealthRow]) -> None:
+        for row in closed:
+            self._wanted[row.key] = None
+        while len(self._wanted) > MAX_WANTED:
             del self._wanted[next(iter(self._wanted))]
 
     def end(self, keys: Iterable[HealthKey]) -> None:

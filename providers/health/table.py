@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
-from providers.health.arithmetic import closed_until
 from providers.health.avoidance import SessionAvoidance
 from providers.health.decisions import Caller, Decision, events_of
 from providers.health.ledger import Ledger
 from providers.health.outcomes import Outcome, OutcomeKind
 from providers.health.probes import Probes
 from providers.health.rows import (
-    Cause,
+    WIDE,
     EventKind,
     HealthEvent,
     HealthKey,
     HealthRow,
-    Scope,
-    key_of,
+    keys_of,
+    narrow_parts,
 )
 from providers.health.state import ProviderState, describe
 from providers.routing import Settings, Target
@@ -64,16 +64,11 @@ class HealthTable:
             if not active:  # nobody to hand over to
                 avoided, active = {}, len(targets)
         lone = active == 1
-        decisions = []
-        for target in targets:
-            decision = Decision(target, at=now, lone=lone)
-            closed = self._closed(target, caller, settings, now, lone)
-            if closed:
-                decision.close(closed, settings, now)
-            if avoided and target.provider.id in avoided:
-                decision.avoid(avoided[target.provider.id])
-            decisions.append(decision)
-        self._arrange(decisions, settings, now, may_probe)
+        decisions = [Decision(target, now, lone) for target in targets]
+        if self._ledger.cooling or avoided:
+            for decision in decisions:
+                self._judge(decision, caller, avoided, settings)
+            self._arrange(decisions, settings, may_probe)
         return decisions
 
     def record(
@@ -173,60 +168,52 @@ class HealthTable:
 
     # Admission
 
-    def _closed(
-        self, target: Target, caller: Caller, settings: Settings, now: float, lone: bool
-    ) -> tuple[HealthRow, ...]:
-        """The rows that close a target. Failures never close the only one there is."""
-        provider = target.provider
-        wide = self._ledger.wide.get(provider.id)
-        narrow = self._ledger.narrow.get(provider.id)
-        if narrow is None:
-            if wide is None or wide.until is None:
-                return ()
-            rows: Sequence[HealthRow | None] = (wide,)
-        else:
-            rows = (
-                wide,
-                narrow.get(key_of(target, caller.credential, Scope.CREDENTIAL)),
-                narrow.get(key_of(target, caller.credential, Scope.MODEL)),
-            )
-        return tuple(
-            row
-            for row in rows
-            if row is not None
-            and row.until is not None
-            and closed_until(row, settings, now) is not None
-            and not (lone and row.cause is Cause.FAILURES)
-        )
-
-    def _arrange(
-        self, decisions: list[Decision], settings: Settings, now: float, may_probe: bool
+    def _judge(
+        self, decision: Decision, caller: Caller, avoided: Mapping[int, float], settings: Settings
     ) -> None:
-        """Open the safety valve if nothing is open, and probe what would be asked before that."""
-        first_open = next((i for i, d in enumerate(decisions) if d.allowed), len(decisions))
-        skipped = decisions[:first_open]
-        if skipped and first_open == len(decisions):
-            soonest = min(skipped, key=lambda decision: decision.until or now)
-            soonest.allowed = soonest.safety_valve = True
-        for decision in skipped:
-            if may_probe and not decision.allowed and not decision.avoided:
-                self._try_probe(decision, settings, now)
+        """Close the decision if a cooldown or its conversation does."""
+        target = decision.target
+        provider_id = target.provider.id
+        cooling = self._ledger.cooling.get(provider_id)
+        if cooling:
+            wide = cooling.get(WIDE)
+            if wide is not None:
+                decision.consider(wide, settings)
+            if wide is None or len(cooling) > 1:
+                for part in narrow_parts(target, caller.credential):
+                    row = cooling.get(part)
+                    if row is not None:
+                        decision.consider(row, settings)
+        if provider_id in avoided:
+            decision.avoid(avoided[provider_id])
 
-    def _try_probe(self, decision: Decision, settings: Settings, now: float) -> None:
-        if not self._probes.begin(decision.closed, settings, now):
-            return
+    def _arrange(self, decisions: list[Decision], settings: Settings, may_probe: bool) -> None:
+        """Open the safety valve if nothing is open, and probe what would be asked before that."""
+        skipped = list(takewhile(lambda decision: not decision.allowed, decisions))
+        if skipped and len(skipped) == len(decisions):
+            soonest = min(skipped, key=lambda decision: decision.until or 0.0)
+            soonest.allowed = soonest.safety_valve = True
+        for decision in skipped if may_probe else ():
+            if (
+                not decision.allowed
+                and not decision.avoided
+                and self._probes.begin(decision.closed, settings, decision.at)
+            ):
+                self._probe(decision, settings)
+
+    def _probe(self, decision: Decision, settings: Settings) -> None:
         decision.allowed = decision.probe = True
         decision.leases = tuple(row.key for row in decision.closed)
         for key in decision.leases:
-            event = HealthEvent(key, EventKind.PROBE_STARTED, now, owner=self.worker)
-            self._ledger.note(event, settings, now)
+            event = HealthEvent(key, EventKind.PROBE_STARTED, decision.at, owner=self.worker)
+            self._ledger.note(event, settings, decision.at)
 
     # Recording
 
     def _succeed(self, decision: Decision, caller: Caller, settings: Settings, now: float) -> None:
         """A success proves the provider, the credential and the model that it used, no others."""
         leases = self._take_leases(decision)
-        for key in dict.fromkeys(key_of(decision.target, caller.credential, s) for s in Scope):
+        for key in keys_of(decision.target, caller.credential):
             if key in leases or self._is_news(key, now):
                 owner = self.worker if key in leases else ""
                 event = HealthEvent(key, EventKind.SUCCESS, now, started=decision.at, owner=owner)
