@@ -14,13 +14,13 @@ import orjson
 from django.conf import settings
 from django.urls import reverse
 
+from providers.events import emit
 from providers.routing import Target
 from proxy import lookups
 from proxy.access import Caller, identify
 from proxy.answers import JSON, RETRY_IS_POINTLESS, Answer
 from proxy.call import COUNT_TOKENS, MESSAGES, Call, read_routing
 from proxy.errors import ClientError, NotAuthenticated, NotFound, error_body
-from proxy.events import emit
 from proxy.records import CallRecord
 from proxy.relay import targets_of
 from proxy.requests import ApiRequest

@@ -100,6 +100,14 @@ class HealthTable:
 
     # What status pages and operators use
 
+    def closed_for(
+        self, target: Target, caller: Caller, settings: Settings, now: float
+    ) -> float | None:
+        """When the cooldown that closes `target` to this caller ends; None without one."""
+        decision = Decision(target, now)
+        self._judge(decision, caller, {}, settings)
+        return decision.until
+
     def state_of(self, provider_id: int, settings: Settings, now: float) -> ProviderState:
         """The health of a provider, with what is closed for single credentials and models."""
         row = self._ledger.wide.get(provider_id) or HealthRow(HealthKey(provider_id))
@@ -124,6 +132,11 @@ class HealthTable:
         self._ledger.note(event, settings, now)
 
     # What the writer and the watcher use
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether `drain_changes` would return anything."""
+        return self._ledger.has_changes
 
     def drain_changes(self) -> list[HealthEvent]:
         """The events since the last drain, in order, to be applied to the shared rows.
