@@ -36,11 +36,13 @@ _RESERVED_HEADERS = frozenset(
 class ConfigurationVersion(models.Model):
     """One row whose numbers grow with every change: workers poll it.
 
-    `number` counts changes of the configuration, `health` those of the providers' health.
+    `number` counts changes of the configuration, `health` those of the providers' health,
+    `knowledge` those of what was learned about them.
     """
 
     number = models.PositiveBigIntegerField(default=0)
     health = models.PositiveBigIntegerField(default=0)
+    knowledge = models.PositiveBigIntegerField(default=0)
 
     class Meta:
         verbose_name = _("configuration version")
@@ -49,16 +51,10 @@ class ConfigurationVersion(models.Model):
         return str(self.number)
 
     @classmethod
-    def bump(cls) -> None:
-        """Tell every worker to read the configuration again."""
-        if not cls.objects.filter(pk=1).update(number=F("number") + 1):
-            cls.objects.get_or_create(pk=1, defaults={"number": 1})
-
-    @classmethod
-    def bump_health(cls) -> None:
-        """Tell every worker to read the providers' health again."""
-        if not cls.objects.filter(pk=1).update(health=F("health") + 1):
-            cls.objects.get_or_create(pk=1, defaults={"health": 1})
+    def bump(cls, counter: str = "number") -> None:
+        """Tell every worker to read again what `counter` counts."""
+        if not cls.objects.filter(pk=1).update(**{counter: F(counter) + 1}):
+            cls.objects.get_or_create(pk=1, defaults={counter: 1})
 
 
 class ProviderQuerySet(models.QuerySet["Provider"]):
@@ -123,6 +119,18 @@ class Provider(models.Model):
         blank=True,
         default=dict,
         help_text=_("Switches of this provider's dialect; see the documentation."),
+    )
+    context_window = models.PositiveIntegerField(
+        _("context window"),
+        null=True,
+        blank=True,
+        help_text=_("Tokens. A call that does not fit is not sent here. Empty: unknown."),
+    )
+    max_output_tokens = models.PositiveIntegerField(
+        _("maximum output"),
+        null=True,
+        blank=True,
+        help_text=_("Tokens. A larger max_tokens is lowered to it. Empty: unknown."),
     )
     retries = models.PositiveSmallIntegerField(
         _("retries"),
@@ -247,6 +255,41 @@ class ProviderHealth(models.Model):
         return f"{self.provider_id} {self.credential} {self.model}".strip()
 
 
+class LearnedFact(models.Model):
+    """A switch of a provider's profile that a repair has found out, for one of its models."""
+
+    provider = models.ForeignKey(Provider, models.CASCADE, related_name="facts")
+    model = models.CharField(_("model"), max_length=200)
+    key = models.CharField(_("switch"), max_length=64)
+    value = models.JSONField(_("value"))
+    repair = models.CharField(_("found out by"), max_length=64)
+    learned_at = models.DateTimeField(_("learned"), auto_now=True)
+    expires = models.FloatField(_("expires"))
+
+    class Meta:
+        ordering = ["provider", "model", "key"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["provider", "model", "key"], name="one_fact_per_switch_and_model"
+            )
+        ]
+        verbose_name = _("learned fact")
+        verbose_name_plural = _("learned facts")
+
+    def __str__(self) -> str:
+        return f"{self.model}: {self.key}"
+
+
+class SignatureOrigin(models.Model):
+    """Which provider has signed a thinking block: a short hash, no content."""
+
+    digest = models.CharField(max_length=16, unique=True)
+    provider = models.ForeignKey(Provider, models.CASCADE, related_name="+")
+
+    def __str__(self) -> str:
+        return self.digest
+
+
 class ModelMapping(models.Model):
     """What a model is called at one provider."""
 
@@ -323,6 +366,14 @@ class ProxySettings(models.Model):
         default=280,
         validators=[MinValueValidator(1)],
         help_text=_("Seconds after which no further attempt is started."),
+    )
+    repairs = models.BooleanField(
+        _("repair requests"),
+        default=True,
+        help_text=_("Mend requests that a provider refuses for a reason that can be mended."),
+    )
+    disabled_repairs = models.JSONField(
+        _("repairs switched off"), default=list, blank=True, help_text=_("Their names.")
     )
     log_error_messages = models.BooleanField(
         _("keep error messages"),
