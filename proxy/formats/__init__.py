@@ -1,0 +1,11 @@
+"""The wire formats, by name."""
+
+from __future__ import annotations
+
+from providers.routing import WireFormat
+from proxy.formats.anthropic import ANTHROPIC
+from proxy.formats.base import Format
+
+FORMATS: dict[WireFormat, Format] = {
+    WireFormat.ANTHROPIC: ANTHROPIC,
+}
