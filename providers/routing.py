@@ -62,8 +62,8 @@ class ProviderSpec:
     retry_first: bool = False
     return_client_401: bool = False
     limits: TimeLimits = TimeLimits()
-    profile: Mapping[str, Any] = EMPTY
-    exact_mappings: Mapping[str, str] = EMPTY
+    profile: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    exact_mappings: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     glob_mappings: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -124,7 +124,7 @@ class Snapshot:
 
     version: int = 0
     providers: tuple[ProviderSpec, ...] = ()
-    tokens: Mapping[bytes, TokenSpec] = field(default=EMPTY, repr=False)
+    tokens: Mapping[bytes, TokenSpec] = field(default_factory=dict, repr=False)
     settings: Settings = Settings()
 
     def targets_for(

@@ -6,8 +6,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import orjson
 
+from proxy.errors import InvalidRequest
 from proxy.wire import HeaderPairs
 
 MESSAGES = "/v1/messages"
@@ -38,6 +40,12 @@ class Call:
     token_note: str = ""
     skip_client_providers: bool = False
 
+    @property
+    def credential_values(self) -> list[str]:
+        """The client's own credentials as they came, for finding them in texts that quote them."""
+        names = (b"authorization", b"x-api-key")
+        return [value.decode("latin-1") for name, value in self.headers if name in names]
+
     def document(self) -> dict[str, Any]:
         """The body, decoded afresh: a caller may change what it gets.
 
@@ -52,3 +60,38 @@ class Call:
         if not isinstance(document, dict):
             raise TypeError("the body of a call is a JSON object")
         return document
+
+
+class _Routing(msgspec.Struct):
+    """What routing needs of a body; everything else is validated and skipped."""
+
+    model: Any = None
+    stream: Any = None
+
+
+_decode_routing = msgspec.json.Decoder(_Routing).decode
+
+
+def read_routing(body: bytes) -> tuple[str, bool]:
+    """Model and stream flag of a body. Raises `InvalidRequest`."""
+    try:
+        routing = _decode_routing(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        routing = _read_leniently(body, error)
+    if not isinstance(routing.model, str) or not routing.model:
+        raise InvalidRequest("model: a string is required")
+    return routing.model, routing.stream is True
+
+
+def _read_leniently(body: bytes, error: Exception) -> _Routing:
+    """The standard library's opinion: it takes the lone surrogates that JavaScript sends.
+
+    Whether such a text is acceptable is the provider's to say, not ours.
+    """
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise InvalidRequest("the body has to be a JSON object")
+    return _Routing(document.get("model"), document.get("stream"))

@@ -1,19 +1,19 @@
 """Everything that can go wrong with a call.
 
-    ProxyError
-    ├── ClientError              answered to the client, in Anthropic's envelope
-    │   ├── InvalidRequest         400
-    │   ├── NotAuthenticated       401, not to be retried
-    │   ├── NotFound               404
-    │   ├── RequestTooLarge        413
-    │   └── NoProvider             502, nothing is configured that could answer
-    ├── RequestRefused           a wire format cannot carry this request
-    ├── AnswerLocally            a wire format knows the answer without asking
-    └── UpstreamFailure          one attempt failed; the relay decides what follows
-        ├── NetworkFailure         no connection, or it broke
-        ├── TimeLimitExceeded      connect, first byte or idle
-        ├── InvalidReply           not what was asked for
-        └── UpstreamRefused        the provider answered with an error
+ProxyError
+├── ClientError              answered to the client, in Anthropic's envelope
+│   ├── InvalidRequest         400
+│   ├── NotAuthenticated       401, not to be retried
+│   ├── NotFound               404
+│   ├── RequestTooLarge        413
+│   └── NoProvider             502, nothing is configured that could answer
+├── RequestRefused           a wire format cannot carry this request
+├── AnswerLocally            a wire format knows the answer without asking
+└── UpstreamFailure          one attempt failed; the relay decides what follows
+    ├── NetworkFailure         no connection, or it broke
+    ├── TimeLimitExceeded      connect, first byte or idle
+    ├── InvalidReply           not what was asked for
+    └── UpstreamRefused        the provider answered with an error
 """
 
 from __future__ import annotations
@@ -148,3 +148,7 @@ class UpstreamRefused(UpstreamFailure):
     def __init__(self, reply: ErrorReply) -> None:
         super().__init__(reply.message)
         self.reply = reply
+
+
+Failure = UpstreamFailure | RequestRefused
+"""Whatever ends an attempt without an answer."""

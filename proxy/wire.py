@@ -14,7 +14,9 @@ def header(pairs: HeaderPairs, name: bytes) -> bytes | None:
     return next((value for key, value in pairs if key == name), None)
 
 
-def without(pairs: Iterable[tuple[bytes, bytes]], names: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+def without(
+    pairs: Iterable[tuple[bytes, bytes]], names: frozenset[bytes]
+) -> list[tuple[bytes, bytes]]:
     """The pairs whose name is not among `names`."""
     return [pair for pair in pairs if pair[0] not in names]
 

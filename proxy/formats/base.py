@@ -6,6 +6,7 @@ To add a format, write one module (or package) with an object that satisfies
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from providers.routing import Target
@@ -33,16 +34,20 @@ class StreamReader(Protocol):
     pings: bool
     """The relay may add pings of its own when the upstream is silent (translated streams only)."""
 
-    quiet_end: float | None
-    """Seconds of silence after which the relay calls `end()` itself, None to wait for the upstream.
-    Changes as the stream goes on."""
+    @property
+    def quiet_end(self) -> float | None:
+        """Seconds of silence after which the relay calls `end()` itself, None to wait.
+
+        Changes as the stream goes on.
+        """
+        ...
 
     def feed(self, data: bytes) -> bytes:
         """Bytes for the client: whole events only, b"" when there is nothing yet."""
         ...
 
     def end(self) -> bytes:
-        """The upstream closed its side. The rest for the client; `complete` says if that was the end.
+        """The upstream closed its side: the rest for the client. `complete` says if it was the end.
 
         Raises nothing: a stream that was cut leaves `complete` False.
         """
@@ -57,6 +62,9 @@ class Translation(Protocol):
 
     usage: Usage
 
+    dropped: Mapping[str, int]
+    """What the other format could not carry: field -> how often. For the log."""
+
     def response_headers(self, headers: HeaderPairs) -> HeaderPairs:
         """The headers that the client gets with a success (the relay adds its own)."""
         ...
@@ -66,7 +74,14 @@ class Translation(Protocol):
         ...
 
     def read_message(self, body: bytes) -> MessageReply:
-        """A whole success. Raises `InvalidReply`, or `UpstreamRefused` for an error inside a 200."""
+        """A whole success. Raises `InvalidReply`; `UpstreamRefused` for an error inside a 200."""
+        ...
+
+    def replay(self, message: MessageReply) -> bytes:
+        """`message` as a whole stream, where a provider did not stream although asked to.
+
+        Raises `InvalidReply` where the format does not offer that.
+        """
         ...
 
     def read_error(self, status: int, headers: HeaderPairs, body: bytes) -> ErrorReply:

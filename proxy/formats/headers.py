@@ -1,40 +1,81 @@
-"""The headers by which a provider with credentials of its own is called."""
+"""Headers on the way to a provider and back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from providers.routing import ProviderSpec
+from proxy.wire import HeaderPairs, header, without
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"cookie"})
+"""Request headers that carry somebody's credentials."""
+
+_NOT_TO_UPSTREAM = HOP_BY_HOP | {b"host", b"content-length", b"accept-encoding", b"expect"}
+_NOT_TO_CLIENT = HOP_BY_HOP | {
+    b"content-length",
+    b"content-encoding",
+    b"set-cookie",
+    b"alt-svc",
+    b"strict-transport-security",
+}
+
+
+def to_upstream(headers: HeaderPairs) -> list[tuple[bytes, bytes]]:
+    """The client's headers less what belongs to its connection to us.
+
+    Upstreams are asked not to compress: the proxy looks at events as they pass.
+    """
+    kept = without(headers, _NOT_TO_UPSTREAM | _named_by_connection(headers))
+    kept.append((b"accept-encoding", b"identity"))
+    return kept
+
+
+def to_client(headers: HeaderPairs) -> list[tuple[bytes, bytes]]:
+    """A provider's headers less what belongs to its connection to us, or to its own site."""
+    kept = without(headers, _NOT_TO_CLIENT | _named_by_connection(headers))
+    return [pair for pair in kept if not pair[0].startswith(b"x-ccf-")]
 
 
 def own_auth_headers(provider: ProviderSpec) -> list[tuple[bytes, bytes]]:
-    """The provider's key in its header, then its extra headers, which override by name.
+    """The provider's own key and extra headers; an extra header replaces the key's by name.
 
     `authorization` carries the key as a Bearer token, any other header (such as
     `x-api-key` or Azure's `api-key`) the key itself. Without a key there is no
     such header: local servers often need none.
     """
-    pairs: list[tuple[str, str]] = []
+    headers: dict[bytes, bytes] = {}
     key = provider.api_key.strip()
     if key:
         name = provider.auth_header.strip().lower()
         bearer = name == "authorization" and not key.lower().startswith(("bearer ", "basic "))
-        pairs.append((name, f"Bearer {key}" if bearer else key))
-    return override(encode(pairs), encode(provider.extra_headers))
+        headers |= encoded([(name, f"Bearer {key}" if bearer else key)])
+    headers |= encoded(provider.extra_headers)
+    return list(headers.items())
 
 
-def encode(pairs: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    """Header pairs as they go on the wire: names in lower case, values trimmed, in UTF-8."""
-    return [
-        (name.strip().lower().encode("utf-8", "replace"), value.strip().encode("utf-8", "replace"))
-        for name, value in pairs
-    ]
+def encoded(headers: Iterable[tuple[str, str]]) -> dict[bytes, bytes]:
+    """Headers as they go on the wire: names in lower case, values trimmed; the last one wins."""
+    return {
+        name.strip().lower().encode("utf-8", "replace"): value.strip().encode("utf-8", "replace")
+        for name, value in headers
+    }
 
 
-def override(
-    pairs: Iterable[tuple[bytes, bytes]], by: Iterable[tuple[bytes, bytes]]
-) -> list[tuple[bytes, bytes]]:
-    """`pairs` without the names that occur in `by`, followed by `by`."""
-    winners = list(by)
-    names = {name for name, _ in winners}
-    return [pair for pair in pairs if pair[0] not in names] + winners
+def _named_by_connection(headers: HeaderPairs) -> frozenset[bytes]:
+    value = header(headers, b"connection")
+    if value is None:
+        return frozenset()
+    return frozenset(name.strip().lower() for name in value.split(b","))

@@ -49,7 +49,7 @@ class ArgumentScanner:
         return self._scan(text)
 
     def missing_end(self, arguments: str) -> str:
-        """What completes `arguments`, all that was fed, to JSON; "" if nothing is or nothing can."""
+        """What completes `arguments` (all that was fed) to JSON, "" if nothing simple does."""
         if self.complete:
             return ""
         closers = "".join(reversed(self._stack))

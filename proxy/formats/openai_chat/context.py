@@ -11,9 +11,12 @@ from proxy.formats.openai_chat.profile import Profile
 
 @dataclass(frozen=True, slots=True)
 class ReplyContext:
-    """`model` is the client's name of it; it asked for a stream or not. `thinking`: the client wants to see thinking blocks,
-    with `thinking_omitted` only their signatures. `tool_names` maps ours to the client's;
-    `tool_ids` are those of the history. `input_estimate` is in tokens."""
+    """`model` is what the client calls it; `stream`: it asked for a stream.
+
+    `thinking`: it wants to see thinking blocks, with `thinking_omitted` only
+    their signatures. `tool_names` maps our names to the client's, `tool_ids` are
+    those of the history, `input_estimate` is in tokens.
+    """
 
     model: str
     provider: str

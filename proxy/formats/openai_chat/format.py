@@ -11,7 +11,7 @@ from providers.endpoints import chat_completions_url
 from providers.routing import ProviderSpec, Target
 from proxy.call import Call
 from proxy.errors import AnswerLocally, RequestRefused
-from proxy.formats.headers import encode, override, own_auth_headers
+from proxy.formats.headers import encoded, own_auth_headers
 from proxy.formats.openai_chat.context import ReplyContext
 from proxy.formats.openai_chat.counting import estimate_chat_tokens
 from proxy.formats.openai_chat.encoding import dump
@@ -143,12 +143,14 @@ def _reply_context(
 
 def _request_headers(provider: ProviderSpec, profile: Profile, stream: bool) -> HeaderPairs:
     """An allow-list: nothing of the client's headers goes to a provider of another format."""
-    headers = [
-        (b"content-type", JSON),
-        (b"accept", b"text/event-stream" if stream else JSON),
-    ]
-    headers = override(headers, encode(profile.extra_headers.items()))
-    return override(headers, own_auth_headers(provider))
+    headers = {
+        b"content-type": JSON,
+        b"accept": b"text/event-stream" if stream else JSON,
+        b"accept-encoding": b"identity",
+    }
+    headers |= encoded(profile.extra_headers.items())
+    headers |= dict(own_auth_headers(provider))
+    return list(headers.items())
 
 
 OPENAI_CHAT = OpenAIChat()

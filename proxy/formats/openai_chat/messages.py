@@ -47,7 +47,8 @@ class MessageWriter:
         self._ids = ToolIds(profile.tool_id_style)
         self._ledger = ledger
         self._media = Media(profile, ledger)
-        self._fill_reasoning = profile.reasoning_filler and not reasoning_off
+        filler = profile.reasoning_filler
+        self._fill_reasoning = not reasoning_off if filler is None else filler
         self._keep_cache_control = profile.cache_control == "keep" and profile.content_parts
         self._messages: list[Message] = []
         self._shown: list[Part] = []  # media of tool results, waiting for a user message
@@ -141,7 +142,7 @@ class MessageWriter:
         self._add_reasoning(message, thinking)
         if turn.calls:
             message["tool_calls"] = [self._tool_call(call) for call in turn.calls]
-            if self._profile.thought_signatures == "google":
+            if self._profile.thought_signature_sentinel:
                 self._add_thought_signatures(message["tool_calls"], turn.calls, thinking)
             self._append_assistant(message)
             self._messages += [self._tool_message(call) for call in turn.calls]
@@ -161,10 +162,7 @@ class MessageWriter:
                 last[key] = message[key]
 
     def _no_content(self) -> str | None:
-        null = self._profile.assistant_null_content
-        if isinstance(null, str):
-            return null
-        return None if null else ""
+        return None if self._profile.assistant_null_content else self._profile.empty_content
 
     def _assistant_text(self, turn: Turn) -> tuple[str, list[Block]]:
         """The content of an assistant's turn, and its thinking blocks."""
@@ -255,6 +253,7 @@ class MessageWriter:
         text = texts[0] if len(texts) == 1 else "\n".join(texts)
         if result.get("is_error") is True:
             text = _as_error(text)
+        text = text or self._profile.empty_content
         if not media:
             message["content"] = self._cached(text, result)
         elif self._profile.tool_images == "inline":

@@ -8,7 +8,7 @@ and the provider's own settings, which also carry facts learned from its errors.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -33,11 +33,11 @@ class Profile:
     reasoning_param: str = "none"
     effort_levels: tuple[str, ...] = ("low", "medium", "high")
     effort_map: Mapping[str, str] = field(default_factory=dict)
-    effort_with_tools: str | None = None  # sent instead of any other effort when tools are
+    reasoning_effort_override: str | None = None  # sent with tools, whatever was asked for
     reasoning_history: str = "none"
     reasoning_accept: str = "own"
-    reasoning_filler: bool = True
-    thought_signatures: str = "none"
+    reasoning_filler: bool | None = None  # None: unless the client switched thinking off
+    thought_signature_sentinel: bool = False
     think_tags: str = "auto"
     system_role: str = "system"
     inline_system: str = "fold_user"
@@ -53,12 +53,14 @@ class Profile:
     structured_output: str = "json_schema"
     strict_tools: bool = False
     schema_dialect: str = "standard"
-    tool_choice: str = "pass"
+    supports_tools: bool = True
+    force_tool_choice_auto: bool = False
     tool_id_style: str = "asis40"
     tool_name_max: int = 64
     max_tools: int = 128
     drop_tools: tuple[str, ...] = ()
-    assistant_null_content: bool | str = True
+    assistant_null_content: bool = True
+    empty_content: str = ""  # stands for content that is empty, where that is refused
     message_alternation: bool = False
     prefill: str = "passthrough"
     user_field: str = "none"
@@ -98,7 +100,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "gemini": {
         "reasoning_param": "reasoning_effort",
         "schema_dialect": "gemini",
-        "thought_signatures": "google",
+        "thought_signature_sentinel": True,
     },
     "groq": {},
     "kimi": {"reasoning_param": "thinking_type", "reasoning_history": "reasoning_content"},
@@ -146,6 +148,9 @@ _REASONING_MODELS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
     (re.compile(r"o\d"), ("low", "medium", "high")),
 )
 """OpenAI's reasoning models and the efforts they know (OpenAI's reasoning guide)."""
+
+FOREIGN_KEY = "repairs"
+"""The profile key that switches repairs on and off; it is not about the dialect."""
 
 _CHAT_MODELS = re.compile(r"gpt-5[\w.]*-chat")
 _CACHING_MODELS = ("anthropic/", "google/")
@@ -258,8 +263,8 @@ def _object(value: Any) -> str | None:
     return None if isinstance(value, Mapping) else "must be an object"
 
 
-def _boolean_or_text(value: Any) -> str | None:
-    return None if isinstance(value, bool | str) else "must be true, false or a text"
+def _text(value: Any) -> str | None:
+    return None if isinstance(value, str) else "must be a text"
 
 
 _CHECKS: Mapping[str, _Check] = {
@@ -278,11 +283,11 @@ _CHECKS: Mapping[str, _Check] = {
     ),
     "effort_levels": _efforts,
     "effort_map": _effort_map,
-    "effort_with_tools": _nullable(_one_of(*EFFORTS)),
+    "reasoning_effort_override": _nullable(_one_of(*EFFORTS)),
     "reasoning_history": _one_of("none", "reasoning_content", "reasoning", "reasoning_details"),
     "reasoning_accept": _one_of("own", "any"),
-    "reasoning_filler": _boolean,
-    "thought_signatures": _one_of("none", "google"),
+    "reasoning_filler": _nullable(_boolean),
+    "thought_signature_sentinel": _boolean,
     "think_tags": _one_of("auto", "off"),
     "system_role": _one_of("system", "developer"),
     "inline_system": _one_of("fold_user", "preserve"),
@@ -298,12 +303,14 @@ _CHECKS: Mapping[str, _Check] = {
     "structured_output": _one_of("json_schema", "json_object", "none"),
     "strict_tools": _boolean,
     "schema_dialect": _one_of("standard", "gemini"),
-    "tool_choice": _one_of("pass", "auto", "drop"),
+    "supports_tools": _boolean,
+    "force_tool_choice_auto": _boolean,
     "tool_id_style": _one_of("asis40", "alnum9", "hash"),
     "tool_name_max": _integer(16),
     "max_tools": _integer(1),
     "drop_tools": _strings,
-    "assistant_null_content": _boolean_or_text,
+    "assistant_null_content": _boolean,
+    "empty_content": _text,
     "message_alternation": _boolean,
     "prefill": _one_of("passthrough", "append_user", "mistral_prefix"),
     "user_field": _one_of("none", "hash"),
@@ -316,12 +323,18 @@ _CHECKS: Mapping[str, _Check] = {
 _LISTS = frozenset(key.name for key in fields(Profile) if str(key.type).startswith("tuple"))
 
 
-def validate_profile(mapping: Mapping[str, Any]) -> list[str]:
-    """What is wrong with a provider's profile, one sentence each; empty if it is fine."""
+def validate_profile(mapping: Mapping[str, Any], *, also: Iterable[str] = ()) -> list[str]:
+    """What is wrong with a provider's profile, a phrase each; empty if it is fine.
+
+    `also` are keys that somebody else reads and checks.
+    """
     if not isinstance(mapping, Mapping):
         return ["The profile must be a JSON object."]
     problems = []
+    foreign = {FOREIGN_KEY, *also}
     for key, value in mapping.items():
+        if key in foreign:
+            continue
         if key == "preset":
             problem = _one_of(*PRESETS)(value)
         elif key in _CHECKS:

@@ -41,8 +41,8 @@ def reasoning_params(effort: str | None, profile: Profile, *, with_tools: bool) 
         params = dict(_OFF[profile.reasoning_param](profile))
     elif effort is not None:
         params = dict(_ON[profile.reasoning_param](supported_effort(effort, profile)))
-    if with_tools and profile.effort_with_tools is not None:
-        params["reasoning_effort"] = profile.effort_with_tools
+    if with_tools and profile.reasoning_effort_override is not None:
+        params["reasoning_effort"] = profile.reasoning_effort_override
     return params
 
 

@@ -64,6 +64,8 @@ def convert(
     ledger = Ledger()
     conversation = normalise(document, profile, ledger)
     tools = offered_tools(document, conversation, profile, ledger)
+    if tools and not profile.supports_tools:
+        raise RequestRefused("the model is known not to support tools")
     names = ToolNames([tool["name"] for tool in tools], profile)
     effort = wanted_effort(document)
     response_format, instructions = _structured_output(document, profile)

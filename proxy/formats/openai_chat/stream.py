@@ -45,6 +45,7 @@ class ChatStreamReader:
 
     def __init__(self, context: ReplyContext, usage: Usage) -> None:
         self.usage = usage
+        self.content_begun = False
         self.complete = False
         self.error: ErrorReply | None = None
         self.quiet_end: float | None = None
@@ -62,10 +63,6 @@ class ChatStreamReader:
         self._weight = 0.0  # estimated tokens of all that the model wrote
         self._unparseable = 0
         self._pending = 0  # characters taken in since something last went out
-
-    @property
-    def content_begun(self) -> bool:
-        return self._blocks.begun
 
     def feed(self, data: bytes) -> bytes:
         if self.complete or self.error is not None:
@@ -294,6 +291,7 @@ class ChatStreamReader:
         self._out.append(errors.error_event(reply))
 
     def _take_out(self) -> bytes:
+        self.content_begun = self._blocks.begun
         out = b"".join(self._out)
         self._out.clear()
         return out

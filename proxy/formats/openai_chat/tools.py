@@ -91,7 +91,7 @@ def tool_choice_params(
     choice = document.get("tool_choice")
     if isinstance(choice, str):
         choice = {"type": choice}
-    if not isinstance(choice, dict) or profile.tool_choice == "drop":
+    if not isinstance(choice, dict):
         return {}
     params: dict[str, Any] = {}
     kind = choice.get("type")
@@ -101,7 +101,7 @@ def tool_choice_params(
             params["tool_choice"] = {"type": "function", "function": {"name": names.wire(name)}}
     elif isinstance(kind, str) and kind in _CHOICES:
         params["tool_choice"] = _CHOICES[kind]
-    if "tool_choice" in params and profile.tool_choice == "auto" and kind != "none":
+    if "tool_choice" in params and profile.force_tool_choice_auto and kind != "none":
         params["tool_choice"] = "auto"
     if choice.get("disable_parallel_tool_use") is True:
         params["parallel_tool_calls"] = False

@@ -1,0 +1,351 @@
+"""The configuration: who may ask, and who can answer."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models, transaction
+from django.db.models import F
+from django.utils.translation import gettext_lazy as _
+
+from providers import routing
+from providers.fields import EncryptedJSONField, EncryptedTextField, Undecryptable
+
+TOKEN_PREFIX = "sk-ccf-"  # noqa: S105 (a prefix)
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_RESERVED_HEADERS = frozenset(
+    [
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "accept-encoding",
+        "upgrade",
+        "te",
+        "trailer",
+    ]
+)
+
+
+class ConfigurationVersion(models.Model):
+    """One row whose number grows with every change: workers poll it."""
+
+    number = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        verbose_name = _("configuration version")
+
+    def __str__(self) -> str:
+        return str(self.number)
+
+    @classmethod
+    def bump(cls) -> None:
+        """Tell every worker to read the configuration again."""
+        if not cls.objects.filter(pk=1).update(number=F("number") + 1):
+            cls.objects.get_or_create(pk=1, defaults={"number": 1})
+
+
+class ProviderQuerySet(models.QuerySet["Provider"]):
+    def for_routing(self) -> ProviderQuerySet:
+        """Enabled providers in their order, mappings fetched along."""
+        return self.filter(enabled=True).order_by("position", "pk").prefetch_related("mappings")
+
+
+class Provider(models.Model):
+    """Somebody who can answer a call."""
+
+    class WireFormat(models.TextChoices):
+        ANTHROPIC = routing.WireFormat.ANTHROPIC.value, _("Anthropic Messages")
+        OPENAI = routing.WireFormat.OPENAI.value, _("OpenAI Chat Completions")
+
+    class Credentials(models.TextChoices):
+        CLIENT = routing.Credentials.CLIENT.value, _("the client's own")
+        OWN = routing.Credentials.OWN.value, _("the key below")
+
+    class OnClient401(models.TextChoices):
+        NEXT = "next", _("ask the next provider")
+        RETURN = "return", _("return it to the client")
+
+    position = models.PositiveIntegerField(_("order"), default=0, db_index=True)
+    name = models.CharField(
+        _("name"),
+        max_length=64,
+        unique=True,
+        help_text=_("Shown in the history and in the x-ccf-provider header."),
+    )
+    enabled = models.BooleanField(_("enabled"), default=True)
+    base_url = models.CharField(
+        _("base URL"),
+        max_length=500,
+        help_text=_("A root (https://api.anthropic.com), a versioned root or the full endpoint."),
+    )
+    format = models.CharField(
+        _("wire format"), max_length=16, choices=WireFormat.choices, default=WireFormat.ANTHROPIC
+    )
+    credentials = models.CharField(
+        _("credentials"),
+        max_length=16,
+        choices=Credentials.choices,
+        default=Credentials.OWN,
+        help_text=_("The client's own credentials go only to providers that say so here."),
+    )
+    api_key = EncryptedTextField(_("API key"), blank=True, default="")
+    auth_header = models.CharField(
+        _("auth header"),
+        max_length=64,
+        default="x-api-key",
+        help_text=_("x-api-key, Authorization (sent as Bearer), or any other name."),
+    )
+    extra_headers = EncryptedJSONField(
+        _("extra headers"),
+        blank=True,
+        default=dict,
+        help_text=_('Sent with every request, for example {"X-Title": "Claude Code"}.'),
+    )
+    profile = models.JSONField(
+        _("profile"),
+        blank=True,
+        default=dict,
+        help_text=_("Switches of this provider's dialect; see the documentation."),
+    )
+    retries = models.PositiveSmallIntegerField(
+        _("retries"),
+        default=0,
+        validators=[MaxValueValidator(10)],
+        help_text=_("After a 5xx or a network error: 0.5 s later, then doubling."),
+    )
+    retry_first = models.BooleanField(
+        _("retry before falling over"),
+        default=False,
+        help_text=_("Otherwise retries are made only when no other provider is left."),
+    )
+    on_client_401 = models.CharField(
+        _("when it rejects the client's credentials"),
+        max_length=8,
+        choices=OnClient401.choices,
+        default=OnClient401.NEXT,
+    )
+    connect_limit = models.FloatField(
+        _("connect limit"), default=10, validators=[MinValueValidator(0.1)], help_text=_("Seconds.")
+    )
+    first_byte_stream_limit = models.FloatField(
+        _("first byte limit, streaming"),
+        default=120,
+        validators=[MinValueValidator(0.1)],
+        help_text=_("Seconds until the first content; pings do not count."),
+    )
+    first_byte_limit = models.FloatField(
+        _("first byte limit, not streaming"),
+        default=600,
+        validators=[MinValueValidator(0.1)],
+        help_text=_("Seconds until the reply begins."),
+    )
+    idle_limit = models.FloatField(
+        _("idle limit"),
+        default=120,
+        validators=[MinValueValidator(0.1)],
+        help_text=_("Seconds of silence after the first byte."),
+    )
+
+    objects = ProviderQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["position", "pk"]
+        verbose_name = _("provider")
+        verbose_name_plural = _("providers")
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        """Form errors, each at its field."""
+        errors = {
+            "name": self._name_problem(),
+            "base_url": base_url_problem(self.base_url),
+            "auth_header": self._auth_header_problem(),
+            "extra_headers": headers_problem(self.extra_headers),
+            "profile": None if isinstance(self.profile, dict) else _("A JSON object is needed."),
+            "api_key": self._key_problem(),
+        }
+        found = {field: problem for field, problem in errors.items() if problem}
+        if found:
+            raise ValidationError(found)
+
+    def _name_problem(self) -> Any:
+        if not self.name.isprintable() or self.name != self.name.strip():
+            return _("Use printable characters, with no space at the ends.")
+        return None
+
+    def _auth_header_problem(self) -> Any:
+        if not _HEADER_NAME.fullmatch(self.auth_header):
+            return _("This is not a header name.")
+        if self.auth_header.lower() in _RESERVED_HEADERS:
+            return _("This header is set by the proxy itself.")
+        return None
+
+    def _key_problem(self) -> Any:
+        if self.credentials == self.Credentials.CLIENT:
+            return None
+        if isinstance(self.api_key, Undecryptable):
+            return _("The stored key cannot be decrypted with ENCRYPTION_KEY. Enter it again.")
+        if not self.api_key and not self.extra_headers:
+            return _("A provider that does not use the client's credentials needs a key.")
+        if not _header_safe(self.api_key):
+            return _("A key may only hold printable ASCII characters.")
+        return None
+
+
+class ModelMapping(models.Model):
+    """What a model is called at one provider."""
+
+    provider = models.ForeignKey(Provider, models.CASCADE, related_name="mappings")
+    source = models.CharField(
+        _("model asked for"), max_length=200, help_text=_("A model, or a pattern: claude-opus-*, *")
+    )
+    target = models.CharField(_("model sent"), max_length=200)
+
+    class Meta:
+        ordering = ["source"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["provider", "source"],
+                name="one_mapping_per_source",
+                violation_error_message=_("This provider already maps that model."),
+            )
+        ]
+        verbose_name = _("model mapping")
+        verbose_name_plural = _("model mappings")
+
+    def __str__(self) -> str:
+        return f"{self.source} -> {self.target}"
+
+
+class AccessToken(models.Model):
+    """A client's key to the proxy. Only its hash is kept."""
+
+    note = models.CharField(_("note"), max_length=100, help_text=_("Who or what uses it."))
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    hint = models.CharField(_("ends in"), max_length=8, blank=True, editable=False)
+    enabled = models.BooleanField(_("enabled"), default=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        ordering = ["-created_at", "-pk"]
+        verbose_name = _("client token")
+        verbose_name_plural = _("client tokens")
+
+    def __str__(self) -> str:
+        return self.note
+
+    @classmethod
+    def issue(cls, note: str) -> tuple[AccessToken, str]:
+        """A new token: the row, and the token itself, which is not kept anywhere."""
+        token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+        row = cls.objects.create(note=note, digest=token_digest(token), hint=token[-4:])
+        return row, token
+
+
+class ProxySettings(models.Model):
+    """What an operator tunes: one row."""
+
+    max_cooldown = models.PositiveIntegerField(
+        _("maximum cooldown"),
+        default=300,
+        help_text=_("Seconds. 0 switches cooldowns off altogether."),
+    )
+    probe_interval = models.PositiveIntegerField(
+        _("probe interval"),
+        default=300,
+        validators=[MinValueValidator(1)],
+        help_text=_("Seconds between trial requests to a provider that is cooling down."),
+    )
+    patience = models.PositiveIntegerField(
+        _("patience"),
+        default=0,
+        help_text=_(
+            "Longest retry-after, in seconds, that is waited for when nobody else is left."
+        ),
+    )
+    call_budget = models.PositiveIntegerField(
+        _("call budget"),
+        default=280,
+        validators=[MinValueValidator(1)],
+        help_text=_("Seconds after which no further attempt is started."),
+    )
+    log_error_messages = models.BooleanField(
+        _("keep error messages"),
+        default=True,
+        help_text=_("Store what a failing provider said, keys redacted, 500 characters."),
+    )
+
+    class Meta:
+        verbose_name = verbose_name_plural = _("settings")
+
+    def __str__(self) -> str:
+        return str(_("Settings"))
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.pk = 1
+        super().save(*args, **kwargs)
+
+    @classmethod
+    def load(cls) -> ProxySettings:
+        """The row, or the defaults where none was saved yet."""
+        return cls.objects.filter(pk=1).first() or cls(pk=1)
+
+
+def token_digest(token: str) -> str:
+    """SHA-256 of a client token, in hexadecimal."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def save_order(providers: list[int]) -> None:
+    """Put the providers with these keys in this order."""
+    with transaction.atomic():
+        for position, key in enumerate(providers):
+            Provider.objects.filter(pk=key).update(position=position)
+        ConfigurationVersion.bump()
+
+
+def base_url_problem(url: str) -> Any:
+    """What is wrong with a base URL, None when nothing is."""
+    try:
+        parts = urlsplit(url)
+        port_ok = parts.port is None or parts.port > 0
+    except ValueError:
+        return _("This is not a URL.")
+    if parts.scheme not in ("http", "https"):
+        return _("The URL has to begin with https:// or http://.")
+    if not parts.hostname or not port_ok or any(c.isspace() for c in url) or not url.isascii():
+        return _("This is not a URL.")
+    if parts.username or parts.password:
+        return _("Put credentials into the key, not into the URL.")
+    if parts.fragment:
+        return _("A URL with a fragment (#) cannot be called.")
+    return None
+
+
+def headers_problem(headers: object) -> Any:
+    """What is wrong with a set of extra headers, None when nothing is."""
+    if isinstance(headers, Undecryptable):
+        return _("The stored headers cannot be decrypted with ENCRYPTION_KEY. Enter them again.")
+    if not isinstance(headers, dict):
+        return _("A JSON object of header names and values is needed.")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            return _("“%(name)s” is not a header name.") % {"name": name}
+        if name.lower() in _RESERVED_HEADERS:
+            return _("“%(name)s” is set by the proxy itself.") % {"name": name}
+        if not isinstance(value, str) or not _header_safe(value):
+            return _("The value of “%(name)s” has to be printable ASCII text.") % {"name": name}
+    return None
+
+
+def _header_safe(value: str) -> bool:
+    return value.isascii() and value.isprintable() and value == value.strip()

@@ -1,0 +1,75 @@
+"""Who is calling: the client's token, and the credentials that are its own."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from providers.routing import Snapshot, TokenSpec
+from proxy.errors import NotAuthenticated
+from proxy.wire import HeaderPairs, header
+
+TOKEN_HEADER = b"x-ccf-api-key"
+SKIP_HEADER = b"x-ccf-debug-skip-anthropic"
+_CREDENTIAL_HEADERS = (b"authorization", b"x-api-key")
+_BEARER = b"bearer "
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """`headers` are free of whatever was meant for the proxy.
+
+    `credential` is a short hash of the client's own credentials, "" without any.
+    """
+
+    headers: HeaderPairs = field(repr=False)
+    token: TokenSpec | None
+    credential: str
+    skip_client_providers: bool
+
+
+def identify(headers: HeaderPairs, snapshot: Snapshot, *, allow_anonymous: bool) -> Caller:
+    """Authenticate a call. Raises `NotAuthenticated`.
+
+    The token may come as x-ccf-api-key, as Bearer or as x-api-key. Every header
+    that carries one of our tokens is removed, so that none ever leaves the proxy.
+    """
+    token: TokenSpec | None = None
+    kept = []
+    for pair in headers:
+        name, value = pair
+        if name.startswith(b"x-ccf-"):
+            if name == TOKEN_HEADER:
+                token = token or _find(value, snapshot)
+            continue
+        if name in _CREDENTIAL_HEADERS and (found := _find(_bare(value), snapshot)):
+            token = token or found
+            continue
+        kept.append(pair)
+    if token is None and not allow_anonymous:
+        raise NotAuthenticated(_why(headers))
+    skip = (header(headers, SKIP_HEADER) or b"").strip().lower() in (b"1", b"true", b"yes")
+    return Caller(kept, token, _credential(kept), skip)
+
+
+def _bare(value: bytes) -> bytes:
+    return value[len(_BEARER) :] if value[: len(_BEARER)].lower() == _BEARER else value
+
+
+def _find(value: bytes, snapshot: Snapshot) -> TokenSpec | None:
+    return snapshot.tokens.get(hashlib.sha256(value.strip()).digest())
+
+
+def _credential(headers: HeaderPairs) -> str:
+    values = [value for name, value in headers if name in _CREDENTIAL_HEADERS and value.strip()]
+    return hashlib.sha256(b"\n".join(values)).hexdigest()[:16] if values else ""
+
+
+def _why(headers: HeaderPairs) -> str:
+    if header(headers, TOKEN_HEADER) is None:
+        return (
+            "no proxy token: send one as x-ccf-api-key (for Claude Code: "
+            'ANTHROPIC_CUSTOM_HEADERS="x-ccf-api-key: ..."). '
+            "manage.py create_token makes one"
+        )
+    return "unknown proxy token in x-ccf-api-key. manage.py create_token makes a new one"

@@ -1,0 +1,14 @@
+"""The structured log: one event a line, with the request id of its call."""
+
+from __future__ import annotations
+
+import logging
+
+logger = logging.getLogger("ccf")
+
+
+def emit(event: str, *, level: int = logging.INFO, **fields: object) -> None:
+    """Log `event` with `fields`; None values are left out."""
+    if logger.isEnabledFor(level):
+        kept = {name: value for name, value in fields.items() if value is not None}
+        logger.log(level, event, extra={"fields": kept})

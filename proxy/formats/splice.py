@@ -1,0 +1,48 @@
+"""Changes one top-level value of a JSON object and leaves every other byte alone."""
+
+from __future__ import annotations
+
+import re
+
+import orjson
+
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]:,]|[^\s"{}\[\]:,]+', re.DOTALL)
+
+
+def replace_string(body: bytes, key: str, value: str) -> bytes:
+    """`body` with the value of the top-level `key` replaced, wherever it is given.
+
+    Numbers, escapes and white space elsewhere stay as they are. A body without
+    the key is returned as it is; `body` has to be a JSON object.
+    """
+    new = orjson.dumps(value)
+    pieces: list[bytes] = []
+    end = 0
+    for start, stop in _value_spans(body, key):
+        pieces += [body[end:start], new]
+        end = stop
+    return b"".join([*pieces, body[end:]])
+
+
+def _value_spans(body: bytes, key: str) -> list[tuple[int, int]]:
+    """Where the values of a top-level key are. Decoders take the last one; all are found."""
+    plain, spans = b'"%s"' % key.encode(), []
+    depth, name, start = 0, b"", -1
+    for token in _TOKEN.finditer(body):
+        first = body[token.start()]
+        if first in b"{[":
+            depth += 1
+        elif first in b"}]":
+            depth -= 1
+        if depth == 1 and start < 0:
+            if first == 0x22:  # a quote: a key, as values are stepped over below
+                name = token[0]
+            elif first == 0x3A:  # a colon
+                start = token.end()
+        elif start >= 0 and (depth == 0 or (depth == 1 and first == 0x2C)):  # a comma, or the end
+            if name == plain or (b"\\" in name and orjson.loads(name) == key):
+                raw = body[start : token.start()]
+                left = len(raw) - len(raw.lstrip())
+                spans.append((start + left, start + len(raw.rstrip())))
+            start = -1
+    return spans

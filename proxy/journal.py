@@ -1,0 +1,75 @@
+"""Notes on the attempts of a call: for its row in the history, and as structured log events."""
+
+from __future__ import annotations
+
+import logging
+
+from providers.routing import Target
+from proxy.attempt import Reply
+from proxy.call import Call
+from proxy.errors import Failure, TimeLimitExceeded, UpstreamRefused
+from proxy.events import emit
+from proxy.outcomes import error_type_of, short_result
+from proxy.records import AttemptRecord, CallRecord
+from proxy.redaction import redact
+
+
+def note_attempt(record: CallRecord, target: Target, kind: str = "tried") -> AttemptRecord:
+    """A provider is about to be asked."""
+    emit(
+        "provider.attempt",
+        request_id=record.request_id,
+        provider=target.name,
+        model=target.model,
+        kind=kind,
+    )
+    return record.begin_attempt(target.name, target.model, kind)
+
+
+def note_success(record: CallRecord, attempt: AttemptRecord, target: Target, reply: Reply) -> None:
+    """A provider's answer is being committed."""
+    record.end_attempt(attempt, str(reply.status), reply.status)
+    record.provider = target.name
+    record.model_sent = target.model
+    record.status = reply.status
+    record.first_byte = record.elapsed()
+    record.usage = reply.translation.usage
+    record.dropped = reply.translation.dropped
+    emit(
+        "provider.success",
+        request_id=record.request_id,
+        provider=target.name,
+        status=reply.status,
+        milliseconds=round(attempt.duration * 1000),
+    )
+
+
+def note_failure(
+    record: CallRecord, attempt: AttemptRecord, target: Target, call: Call, failure: Failure
+) -> None:
+    """An attempt has failed; whatever quotes a secret is redacted here."""
+    status = failure.reply.upstream_status if isinstance(failure, UpstreamRefused) else None
+    record.end_attempt(attempt, short_result(failure), status)
+    attempt.error_type = error_type_of(failure)
+    attempt.error_message = redact(failure.message, _secrets(call, target))
+    emit(
+        "provider.timeout" if isinstance(failure, TimeLimitExceeded) else "provider.failure",
+        level=logging.WARNING,
+        request_id=record.request_id,
+        provider=target.name,
+        status=status,
+        result=attempt.result,
+        error_type=attempt.error_type,
+        milliseconds=round(attempt.duration * 1000),
+    )
+
+
+def _secrets(call: Call, target: Target) -> list[str]:
+    """What an upstream might quote in its complaint and nobody may read in the history."""
+    provider = target.provider
+    words = (word for value in call.credential_values for word in value.split())
+    return [
+        provider.api_key,
+        *(value for _, value in provider.extra_headers),
+        *(word for word in words if word.lower() != "bearer"),
+    ]

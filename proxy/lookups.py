@@ -1,0 +1,150 @@
+"""Everything but messages: count_tokens, models, and what is only passed through.
+
+None of it touches the health of a provider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+
+import orjson
+
+from providers.routing import ProviderSpec, Target, WireFormat
+from proxy.answers import JSON, Answer, answered, as_reply, our_headers
+from proxy.attempt import ask
+from proxy.call import Call
+from proxy.deadlines import Deadline
+from proxy.errors import NotFound, RequestRefused, UpstreamFailure, UpstreamRefused
+from proxy.formats import FORMATS
+from proxy.formats.estimate import estimate_input_tokens
+from proxy.formats.headers import to_client
+from proxy.journal import note_attempt, note_failure, note_success
+from proxy.outcomes import FinalError, Verdict, verdict_of
+from proxy.records import CallRecord
+from proxy.stream import StreamBroken
+from proxy.upstream import Exchange, UpstreamClient
+from proxy.wire import ErrorReply
+
+NOT_OFFERED = frozenset({404, 405, 501})
+"""Statuses of a provider that does not have the endpoint at all."""
+
+
+async def count_tokens(
+    upstream: UpstreamClient, call: Call, targets: list[Target], record: CallRecord
+) -> Answer:
+    """The first Anthropic-format provider that can count; else an estimate of our own."""
+    answer = await _first_answer(upstream, call, _anthropic(targets), record)
+    if isinstance(answer, Answer):
+        return answer
+    body = orjson.dumps({"input_tokens": estimate_input_tokens(call.document())})
+    record.provider = ""
+    return answered(record, 200, [JSON], body, "answered")
+
+
+async def models(
+    upstream: UpstreamClient, call: Call, targets: list[Target], record: CallRecord
+) -> Answer:
+    """The first Anthropic-format provider that can answer, else the best of their errors."""
+    answer = await _first_answer(upstream, call, _anthropic(targets), record)
+    if isinstance(answer, Answer):
+        return answer
+    if answer is None:
+        raise NotFound("no provider of Anthropic's format is configured that could list models")
+    return answered(
+        record, answer.status, answer.headers, answer.body, "failed", record.last_error()
+    )
+
+
+async def pass_through(
+    upstream: UpstreamClient, call: Call, targets: list[Target], record: CallRecord
+) -> Answer:
+    """Any other endpoint: unchanged to the client-credential provider alone, both ways."""
+    target = next((t for t in targets if t.provider.uses_client_credentials), None)
+    if target is None:
+        raise NotFound(f"{call.path}: no provider that uses the client's credentials is enabled")
+    attempt = note_attempt(record, target)
+    request, _ = FORMATS[WireFormat.ANTHROPIC].translate(call, target)
+    limits = target.provider.limits
+    exchange = upstream.send(request, limits.connect)
+    try:
+        head = await exchange.head(Deadline.after(limits.first_byte, "first byte"))
+    except UpstreamFailure as failure:
+        exchange.abandon()
+        note_failure(record, attempt, target, call, failure)
+        reply = as_reply(failure, target, call)
+        return answered(
+            record, reply.status, reply.headers, reply.body, "failed", record.last_error()
+        )
+    except BaseException:
+        exchange.abandon()
+        raise
+    record.end_attempt(attempt, str(head.status), head.status)
+    record.provider, record.status = target.name, head.status
+    headers = [*to_client(head.headers), *our_headers(record)]
+    return Answer(head.status, headers, chunks=_Passing(exchange, limits.idle, record))
+
+
+def _anthropic(targets: list[Target]) -> list[Target]:
+    return [t for t in targets if t.provider.format is WireFormat.ANTHROPIC]
+
+
+async def _first_answer(
+    upstream: UpstreamClient, call: Call, targets: Iterable[Target], record: CallRecord
+) -> Answer | ErrorReply | None:
+    """The first answer; else the best error, None when nobody could be asked.
+
+    A client-credential provider's judgement on the request is an answer too.
+    """
+    final, asked = FinalError(), False
+    for target in targets:
+        attempt = note_attempt(record, target)
+        try:
+            reply = await ask(upstream, call, target)
+        except (UpstreamFailure, RequestRefused) as failure:
+            asked = True
+            note_failure(record, attempt, target, call, failure)
+            error = as_reply(failure, target, call)
+            if _is_judgement(failure, target.provider):
+                record.provider = target.name
+                message = record.last_error()
+                return answered(record, error.status, error.headers, error.body, "refused", message)
+            final.add(error, target.provider)
+        else:
+            note_success(record, attempt, target, reply)
+            return answered(record, reply.status, reply.headers, reply.body, "answered")
+    return final.best()[0] if asked else None
+
+
+def _is_judgement(failure: UpstreamFailure | RequestRefused, provider: ProviderSpec) -> bool:
+    if not isinstance(failure, UpstreamRefused):
+        return False
+    offered = failure.reply.upstream_status not in NOT_OFFERED
+    return offered and verdict_of(failure, provider) is Verdict.GIVE_UP
+
+
+class _Passing:
+    """A reply's body, chunk by chunk, as it comes."""
+
+    def __init__(self, exchange: Exchange, idle: float, record: CallRecord) -> None:
+        self._exchange = exchange
+        self._idle = idle
+        self._record = record
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            data = await self._exchange.chunk(Deadline.after(self._idle, "idle"))
+        except UpstreamFailure as failure:
+            self._record.finish("broken", failure.message)
+            raise StreamBroken(failure.message) from failure
+        if not data:
+            self._record.finish("answered")
+            raise StopAsyncIteration
+        self._record.bytes_out += len(data)
+        return data
+
+    async def aclose(self) -> None:
+        self._exchange.abandon()
+        self._record.finish("cancelled")

@@ -1,0 +1,78 @@
+"""What a worker holds while it serves: opened and closed by the ASGI lifespan."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.conf import settings
+
+from providers.routing import Snapshot
+from providers.watcher import ConfigurationWatcher
+from proxy.events import emit
+from proxy.logbook import Logbook
+from proxy.records import CallRecord
+from proxy.relay import Relay
+from proxy.upstream import UpstreamClient
+
+LIVE_CALLS_GRACE = 5.0
+"""Seconds that calls get to end after the server has cancelled them."""
+
+
+class Runtime:
+    """One a worker."""
+
+    def __init__(self, upstream: UpstreamClient | None = None) -> None:
+        self.upstream = upstream or UpstreamClient()
+        self.configuration = ConfigurationWatcher()
+        self.logbook = Logbook(settings.LOG_QUEUE_SIZE)
+        self.relay = Relay(self.upstream)
+        self._live = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.configuration.snapshot
+
+    @contextmanager
+    def live_call(self) -> Iterator[None]:
+        """Around every call, so that a shutdown waits for its log row."""
+        self._live += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._live -= 1
+            if not self._live:
+                self._idle.set()
+
+    def keep_record(self, record: CallRecord) -> None:
+        """A call is over: say so in the log, and keep it in the history."""
+        emit(
+            "request.complete",
+            request_id=record.request_id,
+            outcome=record.outcome,
+            status=record.status,
+            provider=record.provider or None,
+            attempts=record.trail() or None,
+            milliseconds=round(record.duration * 1000),
+        )
+        self.logbook.keep_messages = self.snapshot.settings.log_error_messages
+        self.logbook.put(record)
+
+    async def start(self) -> None:
+        await self.configuration.start()
+        self.logbook.start()
+
+    async def stop(self) -> None:
+        """The server ends live calls while this runs: wait for them, then write their rows."""
+        try:
+            async with asyncio.timeout(LIVE_CALLS_GRACE):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+        await self.upstream.close()
+        await self.configuration.stop()
+        await self.logbook.close()

@@ -1,0 +1,107 @@
+"""After the commit: one provider's stream on its way to the client.
+
+No provider is swapped any more. What the upstream says is passed on; if it dies,
+the client's connection is aborted behind the last whole event, because Claude
+Code takes an invented end for a complete answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+
+from providers.routing import TimeLimits
+from proxy.attempt import OpenStream, read_on
+from proxy.deadlines import Deadline
+from proxy.errors import ProxyError, TimeLimitExceeded, UpstreamFailure
+
+PING = b'event: ping\ndata: {"type":"ping"}\n\n'
+PING_SECONDS = 15.0
+
+
+class StreamBroken(ProxyError):
+    """The upstream died after the commit: the connection to the client has to be aborted."""
+
+
+class ClientGone(Exception):
+    """Given to `on_end` when the client went away first."""
+
+
+class CommittedStream:
+    """The chunks for the client; whoever iterates has to call `aclose` at the end.
+
+    `on_end(failure)` is called exactly once, with None for a proper end.
+    Iteration raises `StreamBroken`.
+    """
+
+    def __init__(
+        self,
+        stream: OpenStream,
+        limits: TimeLimits,
+        on_end: Callable[[Exception | None], None],
+        on_bytes: Callable[[int], None],
+    ) -> None:
+        self._stream = stream
+        self._limits = limits
+        self._on_end = on_end
+        self._on_bytes = on_bytes
+        self._ended = False
+        self._data = self._chunks()
+
+    def __aiter__(self) -> CommittedStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            data = await anext(self._data)
+        except StopAsyncIteration:
+            self._at_upstream_end()
+            raise
+        except UpstreamFailure as failure:
+            self._end(failure)
+            raise StreamBroken(failure.message) from failure
+        self._on_bytes(len(data))
+        return data
+
+    async def aclose(self) -> None:
+        """Nobody listens any more. After the last event that is a proper end all the same."""
+        self._end(None if self._stream.reader.complete else ClientGone())
+        await self._data.aclose()
+
+    def _at_upstream_end(self) -> None:
+        reader = self._stream.reader
+        if reader.complete:
+            self._end(None)
+        elif reader.error is not None:
+            # The upstream said so itself; the client has read it.
+            self._end(UpstreamFailure(reader.error.message))
+        else:
+            self._end(UpstreamFailure("the stream was cut off"))
+            raise StreamBroken("the stream was cut off")
+
+    def _end(self, failure: Exception | None) -> None:
+        if not self._ended:
+            self._ended = True
+            self._stream.exchange.abandon()
+            self._on_end(failure)
+
+    async def _chunks(self) -> AsyncGenerator[bytes, None]:
+        data, ended = self._stream.held, self._stream.ended
+        self._stream.held = b""
+        while True:
+            if data:
+                yield data
+            if ended:
+                return
+            idle = Deadline.after(self._limits.idle, "idle")
+            data, ended = b"", False
+            while not data and not ended:
+                if not self._stream.reader.pings:
+                    data, ended = await read_on(self._stream.exchange, self._stream.reader, idle)
+                    continue
+                try:
+                    ping = Deadline.after(PING_SECONDS, "ping").or_earlier(idle)
+                    data, ended = await read_on(self._stream.exchange, self._stream.reader, ping)
+                except TimeLimitExceeded as silence:
+                    if silence.limit != "ping":
+                        raise
+                    yield PING

@@ -1,0 +1,199 @@
+"""The API. Thin: authenticate, parse once, hand to the relay, stream out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import wraps
+from typing import Any
+
+import orjson
+from django.conf import settings
+from django.urls import reverse
+
+from providers.routing import Target
+from proxy import lookups
+from proxy.access import Caller, identify
+from proxy.answers import JSON, RETRY_IS_POINTLESS, Answer
+from proxy.call import COUNT_TOKENS, MESSAGES, Call, read_routing
+from proxy.errors import ClientError, NotAuthenticated, NotFound, error_body
+from proxy.events import emit
+from proxy.records import CallRecord
+from proxy.relay import targets_of
+from proxy.requests import ApiRequest
+from proxy.responses import RelayResponse
+from proxy.runtime import Runtime
+from proxy.upstream import UpstreamClient
+from proxy.wire import header
+
+View = Callable[[ApiRequest, str], Awaitable[RelayResponse]]
+Lookup = Callable[[UpstreamClient, Call, list[Target], CallRecord], Awaitable[Answer]]
+Answerer = Callable[[Runtime, Call, list[Target], CallRecord], Awaitable[Answer]]
+
+_REQUEST_ID = re.compile(rb"[!-~]{1,128}")
+
+
+def in_envelope(view: View) -> Callable[..., Coroutine[Any, Any, RelayResponse]]:
+    """Gives a view its request id, and answers `ClientError` in Anthropic's envelope."""
+
+    @wraps(view)
+    async def wrapped(request: ApiRequest, **captured: str) -> RelayResponse:
+        request_id = request_id_of(request)
+        try:
+            return await view(request, request_id)
+        except ClientError as error:
+            return error_response(error, request_id)
+
+    return wrapped
+
+
+def request_id_of(request: ApiRequest) -> str:
+    """The client's own id for this request, else a new one."""
+    given = header(request.raw_headers, b"ccr-request-id") or b""
+    return given.decode() if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+
+
+def error_response(error: ClientError, request_id: str) -> RelayResponse:
+    """One of the proxy's own errors, as an Anthropic client expects it."""
+    emit(
+        "auth.failure" if isinstance(error, NotAuthenticated) else "request.error",
+        level=logging.WARNING,
+        request_id=request_id,
+        status=error.status,
+        message=error.message,
+    )
+    headers = [JSON, (b"request-id", request_id.encode()), (b"ccr-request-id", request_id.encode())]
+    if error.retry_is_pointless:
+        headers.append(RETRY_IS_POINTLESS)
+    return RelayResponse(error.status, headers, error_body(error.status, error.message, request_id))
+
+
+@in_envelope
+async def messages(request: ApiRequest, request_id: str) -> RelayResponse:
+    _only(request, "POST")
+    return await _serve(request, request_id, MESSAGES, _relay)
+
+
+@in_envelope
+async def count_tokens(request: ApiRequest, request_id: str) -> RelayResponse:
+    _only(request, "POST")
+    return await _serve(request, request_id, COUNT_TOKENS, _by(lookups.count_tokens))
+
+
+@in_envelope
+async def models(request: ApiRequest, request_id: str) -> RelayResponse:
+    answerer = _by(lookups.models)
+    return await _serve(request, request_id, request.raw_path, answerer, has_model=False)
+
+
+@in_envelope
+async def anything_else(request: ApiRequest, request_id: str) -> RelayResponse:
+    answerer = _by(lookups.pass_through)
+    return await _serve(request, request_id, request.raw_path, answerer, has_model=False)
+
+
+async def greet(request: ApiRequest, **captured: str) -> RelayResponse:
+    """What Claude Code asks before it logs in anywhere: answered here, without a token."""
+    if request.path == "/" and request.method == "GET":
+        location = reverse("admin:index").encode()
+        return RelayResponse(302, [(b"location", location)])
+    return RelayResponse(200, [JSON], b"" if request.method == "HEAD" else b"{}")
+
+
+async def healthz(request: ApiRequest) -> RelayResponse:
+    """This worker serves."""
+    return RelayResponse(200, [JSON], orjson.dumps({"status": "ok"}))
+
+
+def _only(request: ApiRequest, method: str) -> None:
+    if request.method != method:
+        raise NotFound(f"{request.method} {request.path}: this endpoint takes {method}")
+
+
+async def _serve(
+    request: ApiRequest, request_id: str, path: str, answerer: Answerer, *, has_model: bool = True
+) -> RelayResponse:
+    """Authenticate, make a `Call` of the request, have it answered and recorded."""
+    runtime = request.runtime
+    snapshot = runtime.snapshot
+    caller = identify(request.raw_headers, snapshot, allow_anonymous=settings.ALLOW_ANONYMOUS)
+    body = request.take_body()
+    record = _open_record(request, request_id, path, caller, len(body), runtime)
+    try:
+        model, stream = read_routing(body) if has_model else ("", False)
+        record.model, record.stream = model, stream
+        call = _call(request, request_id, path, caller, body, model, stream)
+        del body
+        emit("request.start", request_id=request_id, path=path, model=model or None, stream=stream)
+        answer = await answerer(runtime, call, targets_of(call, snapshot), record)
+    except ClientError as error:
+        record.status = error.status
+        record.finish("refused", error.message)
+        raise
+    except asyncio.CancelledError:
+        record.finish("cancelled")
+        raise
+    except BaseException:
+        record.status = 500
+        record.finish("failed", "internal error; see the log")
+        raise
+    return RelayResponse(answer.status, answer.headers, answer.body, answer.chunks)
+
+
+def _open_record(
+    request: ApiRequest, request_id: str, path: str, caller: Caller, size: int, runtime: Runtime
+) -> CallRecord:
+    return CallRecord(
+        request_id=request_id,
+        path=path,
+        session_id=_text(request, b"x-claude-code-session-id"),
+        agent_id=_text(request, b"x-claude-code-agent-id"),
+        token=caller.token.note if caller.token else "",
+        bytes_in=size,
+        keep=runtime.keep_record,
+    )
+
+
+def _call(
+    request: ApiRequest,
+    request_id: str,
+    path: str,
+    caller: Caller,
+    body: bytes,
+    model: str,
+    stream: bool,
+) -> Call:
+    return Call(
+        request_id=request_id,
+        method=request.method or "POST",
+        path=path,
+        query=request.query,
+        headers=caller.headers,
+        body=body,
+        model=model,
+        stream=stream,
+        credential=caller.credential,
+        session_id=_text(request, b"x-claude-code-session-id"),
+        agent_id=_text(request, b"x-claude-code-agent-id"),
+        skip_client_providers=caller.skip_client_providers,
+    )
+
+
+def _text(request: ApiRequest, name: bytes) -> str:
+    return (header(request.raw_headers, name) or b"")[:128].decode("latin-1")
+
+
+async def _relay(runtime: Runtime, call: Call, targets: list[Target], record: CallRecord) -> Answer:
+    return await runtime.relay.answer(call, targets, runtime.snapshot.settings, record)
+
+
+def _by(lookup: Lookup) -> Answerer:
+    async def answerer(
+        runtime: Runtime, call: Call, targets: list[Target], record: CallRecord
+    ) -> Answer:
+        return await lookup(runtime.upstream, call, targets, record)
+
+    return answerer
