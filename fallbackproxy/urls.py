@@ -1,2 +1,14 @@
+"""Every address that is served."""
+
+from django.contrib import admin
 from django.urls import path
-urlpatterns: list = []
+from django.utils.translation import gettext_lazy as _
+from django.views.generic import RedirectView
+
+admin.site.site_header = admin.site.site_title = _("Fallback proxy")
+admin.site.index_title = _("Configuration and history")
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("", RedirectView.as_view(pattern_name="admin:index")),
+]
