@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from adminsortable2.admin import SortableAdminMixin
 from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import Count, Model, QuerySet
-from django.http import (
-    HttpRequest,
-    HttpResponse,
-    HttpResponseBadRequest,
-    HttpResponseForbidden,
-    HttpResponseNotAllowed,
-    HttpResponseRedirect,
-)
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
@@ -26,7 +17,8 @@ from django.utils.translation import gettext_lazy as _
 from providers import masks
 from providers.fields import Undecryptable
 from providers.forms import MappingFormSet, ProviderForm
-from providers.models import AccessToken, ModelMapping, Provider, ProxySettings, save_order
+from providers.models import AccessToken, ModelMapping, Provider, ProxySettings
+from providers.ordering import DragToOrder
 
 STYLE = "providers/admin.css"
 
@@ -119,7 +111,7 @@ _VIEWED = _credentials("credentials", "stored_key", "auth_header", "header_names
 
 
 @admin.register(Provider)
-class ProviderAdmin(SortableAdminMixin, admin.ModelAdmin):  # type: ignore[misc, type-arg]
+class ProviderAdmin(DragToOrder, admin.ModelAdmin):  # type: ignore[type-arg]
     form = ProviderForm
     inlines = (MappingInline,)
     change_form_template = "providers/provider_form.html"
@@ -133,6 +125,7 @@ class ProviderAdmin(SortableAdminMixin, admin.ModelAdmin):  # type: ignore[misc,
         "mapping_count",
     )
     list_display_links = ("name",)
+    ordering = ("position", "pk")
     list_per_page = 200
     sortable_by = ()
     readonly_fields = ("stored_key", "header_names")
@@ -144,12 +137,6 @@ class ProviderAdmin(SortableAdminMixin, admin.ModelAdmin):  # type: ignore[misc,
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
         queryset: QuerySet[Provider] = super().get_queryset(request)
         return queryset.annotate(mapping_count=Count("mappings"))
-
-    def get_list_display(self, request: HttpRequest) -> Any:
-        columns = list(super().get_list_display(request))
-        if not self.has_change_permission(request):
-            columns.remove("_reorder_")
-        return columns
 
     def get_fieldsets(self, request: HttpRequest, obj: Provider | None = None) -> Any:
         if obj is None:
@@ -184,39 +171,6 @@ class ProviderAdmin(SortableAdminMixin, admin.ModelAdmin):  # type: ignore[misc,
     @admin.display(description=_("extra headers"))
     def header_names(self, provider: Provider) -> str:
         return format_html("<pre>{}</pre>", masks.masked(provider.extra_headers))
-
-    def update_order(self, request: HttpRequest) -> HttpResponse:
-        """A row was dragged: `{"updatedItems": [[key, place], ...]}` with every row that moved."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        if not self.has_change_permission(request):
-            return HttpResponseForbidden()
-        try:
-            moved = [
-                int(key)
-                for key, _place in sorted(
-                    json.loads(request.body)["updatedItems"], key=lambda item: int(item[1])
-                )
-            ]
-        except (ValueError, TypeError, KeyError, LookupError):
-            return HttpResponseBadRequest("A list of keys and places is needed.")
-        return HttpResponse(f"{self._reorder(request, moved)} moved")
-
-    def _reorder(self, request: HttpRequest, moved: list[int]) -> int:
-        """Let the providers `moved` share their places anew, in this order; how many changed."""
-        with transaction.atomic():
-            providers = {provider.pk: provider for provider in Provider.objects.all()}
-            before = list(providers)
-            arriving = iter([key for key in dict.fromkeys(moved) if key in providers])
-            after = [next(arriving) if key in moved else key for key in before]
-            changed = [key for old, key in zip(before, after, strict=True) if old != key]
-            if changed:
-                save_order(after)
-            for key in changed:
-                places = {"old": before.index(key) + 1, "new": after.index(key) + 1}
-                message = gettext("Moved from place %(old)d to %(new)d.") % places
-                self.log_change(request, providers[key], message)
-        return len(changed)
 
 
 _UNDECRYPTABLE_KEY = _(

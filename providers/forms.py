@@ -59,7 +59,7 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
     )
     remove_key = forms.BooleanField(label=_("Remove the key"), required=False)
     extra_headers = HeadersField(
-        label=_("extra headers"),
+        label=_("Extra headers"),
         required=False,
         help_text=_(
             'Sent with every request: a JSON object, for example {"X-Title": "Claude Code"}. '
@@ -98,6 +98,9 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         self.initial["api_key"] = ""
         self.initial["extra_headers"] = masks.masked(self.instance.extra_headers)
+        if "profile" in self.fields:
+            # A default that is called makes Django compare with a hidden copy in the page.
+            self.fields["profile"].show_hidden_initial = False
 
     def clean_api_key(self) -> Any:
         """The new key, or else the stored one, even when it cannot be decrypted."""
