@@ -6,6 +6,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.generic import RedirectView
 
 admin.site.site_header = admin.site.site_title = _("Fallback proxy")
+admin.site.site_url = None  # "/" leads back here
 admin.site.index_title = _("Configuration and history")
 
 urlpatterns = [

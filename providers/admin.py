@@ -75,9 +75,13 @@ _RETRIES = (
     _("Retries and time limits"),
     {
         "fields": (
-            ("retries", "retry_first"),
-            ("connect_limit", "idle_limit"),
-            ("first_byte_stream_limit", "first_byte_limit"),
+            # One a line: Django does not open a collapsed group for an error inside a pair.
+            "retries",
+            "retry_first",
+            "connect_limit",
+            "first_byte_stream_limit",
+            "first_byte_limit",
+            "idle_limit",
         ),
         "classes": ("collapse",),
         "description": _(

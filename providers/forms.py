@@ -8,10 +8,17 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.forms.formsets import DELETION_FIELD_NAME
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from providers import masks
+from providers.fields import Undecryptable
 from providers.models import Provider
+
+_UNDECRYPTABLE_HEADERS = _(
+    "Headers are stored, but they cannot be decrypted with ENCRYPTION_KEY. This provider is not "
+    "asked until they have been entered again: {} for none."
+)
 
 
 class SecretInput(forms.PasswordInput):
@@ -89,15 +96,20 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
             "profile",
         )
         widgets = {
+            "base_url": forms.TextInput(attrs={"class": "vLargeTextField", "spellcheck": "false"}),
             "profile": forms.Textarea(
                 attrs={"rows": 6, "class": "vLargeTextField code", "spellcheck": "false"}
-            )
+            ),
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial["api_key"] = ""
         self.initial["extra_headers"] = masks.masked(self.instance.extra_headers)
+        if isinstance(self.instance.extra_headers, Undecryptable):
+            self.fields["extra_headers"].help_text = format_html(
+                '<strong class="ccf-bad">{}</strong>', _UNDECRYPTABLE_HEADERS
+            )
         if "profile" in self.fields:
             # A default that is called makes Django compare with a hidden copy in the page.
             self.fields["profile"].show_hidden_initial = False
@@ -108,8 +120,8 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean_extra_headers(self) -> Any:
         text, stored = self.cleaned_data["extra_headers"], self.instance.extra_headers
-        if not text and isinstance(stored, str):
-            return stored  # cannot be decrypted: Provider.clean says so
+        if not text and isinstance(stored, Undecryptable):
+            return stored  # Provider.clean says what is wrong with it
         return masks.merged(masks.parse_headers(text), stored)
 
     def clean_profile(self) -> Any:

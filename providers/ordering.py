@@ -19,6 +19,7 @@ from django.http import (
     HttpResponseNotAllowed,
 )
 from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from providers.models import Provider, save_order
 
@@ -29,6 +30,18 @@ class DragToOrder(SortableAdminMixin):  # type: ignore[misc]
         if not self.has_change_permission(request):
             columns.remove("_reorder_")
         return columns
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        explained = (
+            _("Asked from top to bottom until one answers. Drag them into another order.")
+            if self.has_change_permission(request)
+            else _("Asked from top to bottom until one answers.")
+        )
+        context = {"title": _("Providers"), "subtitle": explained, **(extra_context or {})}
+        response: HttpResponse = super().changelist_view(request, context)
+        return response
 
     def update_order(self, request: HttpRequest) -> HttpResponse:
         """A row was dragged: `{"updatedItems": [[key, place], ...]}` with every row that moved."""

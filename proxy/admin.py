@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
-from django.utils.http import urlencode
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from proxy.history_filters import ModelFilter, PathFilter, ProviderFilter, TimeFilter, TokenFilter
@@ -105,7 +105,7 @@ class RequestLogAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
                 )
             },
         ),
-        (_("Client"), {"fields": ("token", "session", "agent_id", "stream")}),
+        (_("Client"), {"fields": ("token", "whole_session", "agent_id", "stream")}),
         (
             _("Time and size"),
             {"fields": ("first_byte_ms", "duration_ms", "bytes_in", "bytes_out")},
@@ -118,7 +118,7 @@ class RequestLogAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
                     "cache_read_tokens",
                     "cache_creation_tokens",
                     "output_tokens",
-                    "usage_estimated",
+                    "counted_by",
                     "dropped",
                 )
             },
@@ -140,12 +140,14 @@ class RequestLogAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        title = {"title": self.opts.verbose_name_plural}
-        return super().changelist_view(request, {**title, **(extra_context or {})})
+        context = {"title": _("Request history"), **(extra_context or {})}
+        return super().changelist_view(request, context)
 
     @admin.display(description=_("time"))
     def moment(self, call: RequestLog) -> str:
-        return f"{timezone.localtime(call.time):%Y-%m-%d %H:%M:%S}"
+        time = timezone.localtime(call.time)
+        day, second = f"{time:%Y-%m-%d}", f"{time:%H:%M:%S}"
+        return format_html('<span class="ccf-step">{}</span> {}', day, second)
 
     @admin.display(description=_("time"))
     def exact_moment(self, call: RequestLog) -> str:
@@ -196,10 +198,23 @@ class RequestLogAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     def session(self, call: RequestLog) -> str:
         if not call.session_id:
             return NOTHING
-        url = reverse("admin:proxy_requestlog_changelist")
-        query = urlencode({"q": call.session_id})
-        text = call.session_id[:8]
-        return format_html('<a href="{}?{}" title="{}">{}</a>', url, query, call.session_id, text)
+        return _session_link(call.session_id, call.session_id[:8])
+
+    @admin.display(description=_("session"))
+    def whole_session(self, call: RequestLog) -> str:
+        return _session_link(call.session_id, call.session_id) if call.session_id else NOTHING
+
+    @admin.display(description=_("counted by"))
+    def counted_by(self, call: RequestLog) -> str:
+        return (
+            gettext("this proxy: an estimate") if call.usage_estimated else gettext("the provider")
+        )
+
+
+def _session_link(session: str, text: str) -> str:
+    """To all the calls of a session."""
+    url = reverse("admin:proxy_requestlog_changelist", query={"q": session})
+    return format_html('<a href="{}" title="{}">{}</a>', url, session, text)
 
 
 def _figure(number: int | None) -> str:

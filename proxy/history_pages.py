@@ -52,7 +52,7 @@ def search(queryset: QuerySet[RequestLog], text: str) -> QuerySet[RequestLog]:
         RequestLog.objects.filter(_prefix(queryset.db, field, text)).order_by().values("pk")
         for field in ("request_id", "session_id")
     ]
-    return queryset.filter(pk__in=found[0].union(found[1]))
+    return queryset.filter(pk__in=found[0].union(found[1], all=True))
 
 
 def _prefix(alias: str, field: str, text: str) -> Q:

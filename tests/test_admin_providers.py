@@ -220,7 +220,8 @@ def test_a_key_that_cannot_be_decrypted_has_to_be_entered_again(
 ) -> None:
     settings.ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
     html = admin_client.get(page(openrouter)).content.decode()
-    assert "cannot be decrypted with ENCRYPTION_KEY" in html
+    assert "A key is stored, but it cannot be decrypted with ENCRYPTION_KEY" in html
+    assert "Headers are stored, but they cannot be decrypted with ENCRYPTION_KEY" in html
     assert "cannot be decrypted" in admin_client.get(LIST).content.decode()
 
     data = filled(openrouter, extra_headers="")
@@ -281,6 +282,15 @@ def test_a_wrong_value_is_one_error_at_its_field(
     assert list(found) == [field]
     assert len(found[field]) == 1 and problem in found[field][0]
     assert not Provider.objects.filter(position__gt=0).exists()
+
+
+@pytest.mark.parametrize(("field", "wrong"), [("connect_limit", "0"), ("profile", "{")])
+def test_a_collapsed_group_is_open_when_it_holds_an_error(
+    admin_client: Client, openrouter: Provider, field: str, wrong: str
+) -> None:
+    assert admin_client.get(page(openrouter)).content.decode().count("<details>") == 2
+    response = admin_client.post(page(openrouter), filled(openrouter, **{field: wrong}))
+    assert response.content.decode().count("<details>") == 1
 
 
 def test_changing_from_the_clients_credentials_to_a_key_needs_a_key(admin_client: Client) -> None:
