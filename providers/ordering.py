@@ -31,6 +31,14 @@ class DragToOrder(SortableAdminMixin):  # type: ignore[misc]
             columns.remove("_reorder_")
         return columns
 
+    def get_actions(self, request: HttpRequest, action_location: Any = None) -> Any:
+        """Without the mixin's actions that move rows between pages: there is one page.
+
+        `action_location` is given by Django 6.1 and newer.
+        """
+        where = {} if action_location is None else {"action_location": action_location}
+        return super(SortableAdminMixin, self).get_actions(request, **where)
+
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
