@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +17,9 @@ from django.utils.translation import gettext_lazy as _
 
 from providers import routing
 from providers.fields import EncryptedJSONField, EncryptedTextField, Undecryptable
+
+PROFILE_CHECKS: list[Callable[[Mapping[str, Any]], list[str]]] = []
+"""What knows a dialect adds its check of a profile here: it returns the problems, one text each."""
 
 TOKEN_PREFIX = "sk-ccf-"  # noqa: S105 (a prefix)
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -185,10 +189,11 @@ class Provider(models.Model):
         """Form errors, each at its field."""
         errors = {
             "name": self._name_problem(),
-            "base_url": base_url_problem(self.base_url),
+            # An empty field has been reported as such already.
+            "base_url": base_url_problem(self.base_url) if self.base_url else None,
             "auth_header": self._auth_header_problem(),
             "extra_headers": headers_problem(self.extra_headers),
-            "profile": None if isinstance(self.profile, dict) else _("A JSON object is needed."),
+            "profile": self._profile_problems(),
             "api_key": self._key_problem(),
         }
         found = {field: problem for field, problem in errors.items() if problem}
@@ -201,11 +206,18 @@ class Provider(models.Model):
         return None
 
     def _auth_header_problem(self) -> Any:
+        if not self.auth_header:
+            return None
         if not _HEADER_NAME.fullmatch(self.auth_header):
             return _("This is not a header name.")
         if self.auth_header.lower() in _RESERVED_HEADERS:
             return _("This header is set by the proxy itself.")
         return None
+
+    def _profile_problems(self) -> Any:
+        if not isinstance(self.profile, dict):
+            return _("A JSON object is needed.")
+        return [problem for check in PROFILE_CHECKS for problem in check(self.profile)]
 
     def _key_problem(self) -> Any:
         if self.credentials == self.Credentials.CLIENT:
@@ -324,6 +336,9 @@ class AccessToken(models.Model):
     enabled = models.BooleanField(_("enabled"), default=True)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
+    plain: str = ""
+    """The token itself, only on the very object that it was generated for."""
+
     class Meta:
         ordering = ["-created_at", "-pk"]
         verbose_name = _("client token")
@@ -335,9 +350,15 @@ class AccessToken(models.Model):
     @classmethod
     def issue(cls, note: str) -> tuple[AccessToken, str]:
         """A new token: the row, and the token itself, which is not kept anywhere."""
-        token = TOKEN_PREFIX + secrets.token_urlsafe(32)
-        row = cls.objects.create(note=note, digest=token_digest(token), hint=token[-4:])
-        return row, token
+        row = cls(note=note)
+        row.generate()
+        row.save()
+        return row, row.plain
+
+    def generate(self) -> None:
+        """Give this row a new token: it is in `plain` until the object is gone."""
+        self.plain = TOKEN_PREFIX + secrets.token_urlsafe(32)
+        self.digest, self.hint = token_digest(self.plain), self.plain[-4:]
 
 
 class ProxySettings(models.Model):
