@@ -43,7 +43,7 @@ class Draft:
 
     document: Document = field(repr=False)
     headers: HeaderPairs = field(default=(), repr=False)
-    profile: Mapping[str, Any] = EMPTY
+    profile: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
 
 
 class Repair(Protocol):
