@@ -167,6 +167,7 @@ REPAIRS = (
     ),
     Rule(
         name="unsupported_parameter",
+        unless=wording(r"function tools with reasoning_effort are not supported"),
         label="Drop parameters that the model does not take",
         formats=OPENAI,
         statuses=VALIDATION,
