@@ -216,7 +216,8 @@ def entry_of(
 def provider_entry(row: Provider, with_secrets: bool) -> dict[str, Any]:
     """A provider with its mappings as an entry."""
     entry = entry_of(row, PROVIDER_KEYS, with_secrets)
-    entry[MAPPING] = {m.source: m.target for m in row.mappings.all()} if row.pk else {}
+    mappings = row.mappings.all() if row.pk else ()
+    entry[MAPPING] = dict(sorted((m.source, m.target) for m in mappings))
     return entry
 
 
@@ -229,6 +230,9 @@ def _written(value: Any, target: models.Field[Any, Any], with_secrets: bool) -> 
         return value if with_secrets or not value else REDACTED
     if target.name == "enabled":
         return not value
+    if isinstance(target, models.JSONField):
+        # Postgres has an order of its own.
+        return json.loads(json.dumps(value, sort_keys=True))
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value

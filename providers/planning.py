@@ -46,8 +46,13 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return ", ".join(
         _difference(key, before.get(key), value)
         for key, value in after.items()
-        if before.get(key) != value
+        if _compared(before.get(key)) != _compared(value)
     )
+
+
+def _compared(value: object) -> str:
+    # Python takes true for 1.
+    return json.dumps(value, sort_keys=True)
 
 
 def _difference(key: str, before: object, after: object) -> str:
