@@ -18,7 +18,7 @@ LIFESPAN_MARGIN = 10
 
 
 class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]
-    """Gunicorn's own lines as JSON, written at once: the thread of a queue does not survive forks."""
+    """Gunicorn's own lines as JSON, written at once: a queue's thread does not survive a fork."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
