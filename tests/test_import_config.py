@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from providers import transfer
 from providers.document import PROVIDER_KEYS, InvalidDocument, parse
 from providers.importing import merged_order
-from providers.loading import current_version
+from providers.loading import current_versions
 from providers.models import AccessToken, ModelMapping, Provider, ProxySettings, token_digest
 from providers.transfer import apply_import, plan_import
 
@@ -57,10 +57,10 @@ def names() -> list[str]:
 
 def errors(data: object, **options: Any) -> list[str]:
     """What is wrong with a document, having made sure that nothing was written."""
-    version, before = current_version(), transfer.export_configuration(with_secrets=True)
+    version, before = current_versions().number, transfer.export_configuration(with_secrets=True)
     with pytest.raises(InvalidDocument) as raised:
         apply_import(data, **options)
-    assert current_version() == version
+    assert current_versions().number == version
     assert transfer.export_configuration(with_secrets=True) == before
     return list(raised.value.errors)
 
@@ -432,9 +432,9 @@ def test_a_byte_order_mark_is_no_error() -> None:
 def test_importing_the_same_again_changes_nothing() -> None:
     document = {"providers": [entry("a", modelMapping={"m": "n"})], "tokens": ["t"]}
     assert apply_import(document).changes
-    version = current_version()
+    version = current_versions().number
     assert apply_import(document).changes == []
-    assert current_version() == version
+    assert current_versions().number == version
 
 
 @pytest.mark.parametrize(
@@ -450,9 +450,9 @@ def test_importing_the_same_again_changes_nothing() -> None:
 )
 def test_every_change_reaches_the_workers(document: object) -> None:
     apply_import([entry("a", modelMapping={"m": "n"})])
-    version = current_version()
+    version = current_versions().number
     apply_import(document)
-    assert current_version() > version
+    assert current_versions().number > version
 
 
 def test_a_number_in_the_place_of_true_is_a_change() -> None:
