@@ -95,7 +95,7 @@ def _list_differences(
 
 
 def _in_place(before: list[Any], after: list[Any]) -> bool:
-    """Whether items were only replaced: none added, removed or moved (the usual case, and cheap)."""
+    """Whether items were only replaced: none added, removed or moved. The usual case."""
     if len(before) != len(after):
         return False
     known = set(map(id, before))
