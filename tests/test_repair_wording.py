@@ -501,6 +501,7 @@ def test_a_translated_refusal_counts_by_the_status_it_came_with() -> None:
 def test_a_rate_limit_is_never_mended() -> None:
     error = replace(refusal("Request too large: tokens per min (TPM)", 413), rate_limited=True)
     assert names(error, OPENAI) == []
+    assert names(replace(refusal("Model only support text input"), rate_limited=True), OPENAI) == []
 
 
 def test_a_full_context_is_left_to_the_client_unless_less_output_helps() -> None:

@@ -134,6 +134,16 @@ TABLE: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
         {"effort_levels": ["low", "medium", "high"]},
     ),
     (
+        "reasoning_effort must be one of [low, medium, high]",
+        {"effort_levels": ["high"]},
+        {"effort_levels": ["low", "medium", "high"]},
+    ),
+    (
+        "reasoning_effort must be one of [low, medium, high]",
+        {"reasoning_effort_override": "none"},
+        None,
+    ),
+    (
         "Missing `reasoning_content` field in the assistant message at message index 3.",
         {},
         {"reasoning_history": "reasoning_content", "reasoning_filler": True},
