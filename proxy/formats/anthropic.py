@@ -112,6 +112,7 @@ class AnthropicStream:
         self.complete = False
         self.error: ErrorReply | None = None
         self._rest = bytearray()
+        self._seam = b""
 
     @property
     def quiet_end(self) -> float | None:
@@ -128,10 +129,11 @@ class AnthropicStream:
 
     def _whole_events(self, data: bytes) -> bytes:
         """What `data` completes. Only its own bytes are searched: events may be large."""
-        seam = bytes(self._rest[-3:])
-        found = whole_events(seam + data)
-        end = len(self._rest) - len(seam) + found if found else 0
+        window = self._seam + data
+        self._seam = window[-3:]
         self._rest += data
+        found = whole_events(window)
+        end = max(0, len(self._rest) - len(window) + found) if found else 0
         events = bytes(self._rest[:end])
         del self._rest[:end]
         return events
