@@ -7,7 +7,7 @@ import gzip
 
 import pytest
 
-from tests.proxy import body_of, fallback, primary, running_proxy
+from tests.proxy import WITH_DATABASE, body_of, fallback, primary, running_proxy
 from tests.raw_http import Reply
 from tests.upstreams import (
     BLOCK,
@@ -31,7 +31,7 @@ from tests.upstreams import (
     stream,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = WITH_DATABASE
 
 UNKNOWN = event("invented_tomorrow", index=7, payload={"a": [1, 2]})
 COMMENT = b": keep-alive\n\n"
