@@ -53,7 +53,7 @@ class Call:
         return self if body is self.body else replace(self, body=body)
 
     def with_document(self, document: Mapping[str, Any]) -> Call:
-        """The same call with this body. Lone surrogates stay what they were."""
+        """The same call with this body. Lone surrogates, which some clients send, are escaped."""
         try:
             return self.with_body(orjson.dumps(document))
         except TypeError:
