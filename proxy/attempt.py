@@ -118,11 +118,10 @@ async def _commit_stream(
             raise UpstreamRefused(reader.error)
         if len(held) > MAX_HELD_BYTES:
             raise InvalidReply("no content in the first 4 MB of the stream")
-    if not reader.content_begun:
-        if not reader.complete:
-            raise NetworkFailure("the stream ended before its first content")
-        if not last_resort:
-            raise InvalidReply("the answer is empty")
+    if ended and not reader.complete:
+        raise NetworkFailure("the stream ended before its first content")
+    if not reader.content_begun and not last_resort:
+        raise InvalidReply("the answer is empty")
     return Reply(
         status=head.status,
         headers=translation.response_headers(head.headers),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import orjson
@@ -40,7 +41,7 @@ def value_spans(body: bytes, key: str) -> list[tuple[int, int]]:
             elif first == 0x3A:  # a colon
                 start = token.end()
         elif start >= 0 and (depth == 0 or (depth == 1 and first == 0x2C)):  # a comma, or the end
-            if name == plain or (b"\\" in name and orjson.loads(name) == key):
+            if name == plain or (b"\\" in name and json.loads(name) == key):
                 raw = body[start : token.start()]
                 left = len(raw) - len(raw.lstrip())
                 spans.append((start + left, start + len(raw.rstrip())))
