@@ -151,7 +151,7 @@ def _close(
     row: HealthRow, settings: Settings, cause: Cause, since: float, until: float, reason: str
 ) -> Changes:
     """Closed until `until`, unless it already is for longer. The first probe waits an interval."""
-    current = closed_until(row, settings, since)
+    current = closed_until(row, settings, _later(row.since, since))
     if current is not None and current >= until:
         return {}
     changes: Changes = {"cause": cause, "reason": reason, "since": since, "until": until}

@@ -65,13 +65,16 @@ class Probes:
             self._under_way.pop(key, None)
 
     def grant(self, key: HealthKey, lease_until: float) -> None:
-        self._granted[key] = lease_until
+        if key not in self._under_way:
+            self._granted[key] = lease_until
 
     def due(
         self, row_of: Callable[[HealthKey], HealthRow | None], settings: Settings, now: float
     ) -> list[HealthKey]:
         """Wanted keys that are due, have no live lease and are not under way."""
         self._granted = {key: until for key, until in self._granted.items() if now < until}
+        for key in [key for key in self._under_way if not self._is_under_way(key, now)]:
+            del self._under_way[key]
         due = []
         for key in list(self._wanted):
             row = row_of(key)
@@ -80,7 +83,7 @@ class Probes:
             elif (
                 probe_due(row, settings, now)
                 and key not in self._granted
-                and not self._is_under_way(key, now)
+                and key not in self._under_way
             ):
                 due.append(key)
         return due
