@@ -114,6 +114,11 @@ def test_the_later_of_two_limits_holds_in_either_order() -> None:
         assert after(first, second, now=NOW + 1).until == NOW + HOUR
 
 
+def test_a_limit_of_more_than_eight_days_closes_nothing() -> None:
+    assert after(limited(NOW, NOW + MAX_NAMED)).until == NOW + MAX_NAMED
+    assert after(limited(NOW, NOW + MAX_NAMED + 1)).until is None
+
+
 def test_failures_do_not_shorten_a_limit() -> None:
     row = after(limited(NOW, NOW + HOUR), *(failed(NOW + i) for i in range(1, 6)))
     assert (row.until, row.cause, row.reason) == (NOW + HOUR, Cause.LIMIT, "5-hour limit")

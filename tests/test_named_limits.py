@@ -148,6 +148,25 @@ FIVE_HOURS = REJECTED | {"representative__claim": "five_hour", "reset": at(4 * H
             id="a window without a time takes retry-after's",
         ),
         pytest.param(
+            unified(
+                **REJECTED, representative__claim="five_hour", **{"7d_opus__status": "rejected"}
+            )
+            + pairs(retry_after="600"),
+            600,
+            "credential",
+            "5-hour limit",
+            id="without any time the claim tells the scope",
+        ),
+        pytest.param(
+            unified(
+                **REJECTED, reset=at(HOUR), **{"5h__status": "rejected", "5h__reset": at(HOUR)}
+            ),
+            HOUR,
+            "credential",
+            "5-hour limit",
+            id="without a claim the window has the name",
+        ),
+        pytest.param(
             unified(**REJECTED, representative__claim="five_hour", reset="soon")
             + pairs(retry_after="600"),
             600,

@@ -186,7 +186,8 @@ def test_a_provider_that_is_cooling_down_is_asked_when_the_others_are_gone() -> 
     worker = Worker()
     worker.tell(DOWN, index=1, times=5)
     worker.providers = (SECOND,)
-    assert worker.allowed() == ["second"]
+    decision = worker.decide()
+    assert (decision.allowed, decision.safety_valve) == (True, False)
 
 
 def test_a_limit_of_the_only_provider_opens_the_safety_valve() -> None:
@@ -327,6 +328,20 @@ def test_clients_without_credentials_share_one_entry_of_their_own() -> None:
     assert worker.allowed(BOB) == ALL
 
 
+@pytest.mark.parametrize(
+    ("of_key", "of_model", "reason"),
+    [(1, 50, "7-day Opus limit"), (50, 1, "5-hour limit")],
+)
+def test_a_target_is_closed_until_the_last_of_its_limits_ends(
+    of_key: float, of_model: float, reason: str
+) -> None:
+    worker = Worker(SECOND, THIRD)
+    attempts = [worker.decide(), worker.decide()]
+    worker.record(attempts[0], worker.limit("five_hour", hours=of_key))
+    worker.record(attempts[1], worker.limit("seven_day_opus", hours=of_model))
+    assert (worker.decide().until, worker.decide().reason) == (NOW + 50 * HOUR, reason)
+
+
 # Probes
 
 
@@ -429,6 +444,42 @@ def test_what_is_learnt_after_the_probe_was_released_can_only_help() -> None:
     worker.table.release(working)
     worker.record(working, SUCCESS)
     assert worker.allowed() == ALL
+
+
+def test_a_lease_granted_while_a_probe_is_under_way_is_not_a_second_one() -> None:
+    worker = limited()
+    worker.grant(ALICES)
+    probe = worker.decide()
+    worker.grant(ALICES)
+    assert not worker.decide().allowed
+    worker.record(probe, CANCELLED)
+    assert not worker.decide().allowed
+    worker.grant(ALICES)
+    assert worker.decide().probe
+
+
+def test_without_further_calls_no_further_probe_is_asked_for() -> None:
+    worker = limited()
+    worker.decide()
+    worker.grant(ALICES)
+    worker.tell(DOWN)
+    worker.now += 300
+    assert worker.table.probes_due(DEFAULTS, worker.now) == []
+
+
+def test_a_probe_that_succeeds_against_a_newer_limit_still_gives_its_lease_back() -> None:
+    worker = limited()
+    in_flight = worker.decide(caller=BOB)
+    worker.grant(ALICES)
+    probe = worker.decide()
+    worker.now += 1
+    worker.record(in_flight, worker.limit(hours=7))
+    worker.now += 1
+    worker.record(probe, SUCCESS)
+    assert not worker.decide().allowed
+    assert worker.table.state_of(1, DEFAULTS, worker.now).limits[0].condition is (
+        Condition.COOLING_DOWN
+    )
 
 
 def test_a_lease_that_is_about_to_run_out_is_not_used() -> None:
@@ -664,6 +715,17 @@ def test_memory_does_not_grow_with_clients_models_and_sessions() -> None:
     assert len(table._probes._wanted) == MAX_WANTED
     assert len(table._ledger._pending) == MAX_PENDING
     assert not worker.decide(caller=caller).allowed
+    assert worker.decide(caller=Caller("credential-0")).allowed
+
+
+def test_what_was_heard_of_last_is_kept_longest() -> None:
+    worker = Worker()
+    worker.tell(worker.limit(), caller=ALICE)
+    for number in range(MAX_NARROW - 1):
+        worker.tell(worker.limit(), caller=Caller(f"credential-{number}"))
+    worker.tell(worker.limit(hours=6), caller=ALICE)
+    worker.tell(worker.limit(), caller=BOB)
+    assert not worker.decide(caller=ALICE).allowed
     assert worker.decide(caller=Caller("credential-0")).allowed
 
 

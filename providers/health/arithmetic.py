@@ -59,15 +59,14 @@ def closed_until(row: HealthRow, settings: Settings, now: float) -> float | None
 def probe_scheduled(row: HealthRow, settings: Settings, now: float) -> bool:
     """Whether the cooldown has lasted long enough for the next probe, whoever has the lease.
 
-    Cooldowns of an interval or less are sat out, and an operator's are respected.
-    An interval of 0 switches probes off.
+    So cooldowns of an interval or less are sat out. An operator's are respected, and an
+    interval of 0 switches probes off.
     """
     interval = settings.probe_interval
-    until = closed_until(row, settings, now)
-    if until is None or row.since is None or interval <= 0 or row.cause is Cause.OPERATOR:
+    if interval <= 0 or row.cause is Cause.OPERATOR or closed_until(row, settings, now) is None:
         return False
     begun = row.since if row.probe_at is None else row.probe_at
-    return until - row.since > interval and now >= begun + interval
+    return begun is not None and now >= begun + interval
 
 
 def lease_taken(row: HealthRow, now: float) -> bool:
