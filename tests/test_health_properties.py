@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -250,6 +249,4 @@ TwoWorkers.TestCase.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-test_whatever_happens_the_circuit_breaker_keeps_its_promises = pytest.mark.filterwarnings(
-    "default"
-)(TwoWorkers.TestCase)
+test_whatever_happens_the_circuit_breaker_keeps_its_promises = TwoWorkers.TestCase

@@ -74,7 +74,11 @@ class HealthTable:
     def record(
         self, decision: Decision, caller: Caller, outcome: Outcome, settings: Settings, now: float
     ) -> None:
-        """How the attempt of `decision` went. It counts once, whatever comes after it."""
+        """How the attempt of `decision` went. It counts once, whatever comes after it.
+
+        A success is best recorded when the reply is committed: a probe then reopens the provider
+        at once, and a stream that dies later is a matter for `avoid`.
+        """
         if decision.settled:
             return
         decision.settled = True
