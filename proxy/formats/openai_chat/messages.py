@@ -182,7 +182,9 @@ class MessageWriter:
             elif is_server_tool(block_type) or block_type == "compaction":
                 told = flatten(block) if block_type != "compaction" else block.get("content")
                 if isinstance(told, str) and told:
-                    texts += [PARAGRAPH if texts else "", told, PARAGRAPH]
+                    if texts and texts[-1] != PARAGRAPH:
+                        texts.append(PARAGRAPH)
+                    texts += [told, PARAGRAPH]
             else:
                 self._ledger.drop(f"content.{block_type}")
         if texts and texts[-1] == PARAGRAPH:
