@@ -24,17 +24,17 @@ from providers.routing import (
 logger = logging.getLogger("ccf.config")
 
 
-def current_version() -> int:
-    """The number of the newest configuration."""
-    row = ConfigurationVersion.objects.filter(pk=1).values_list("number", flat=True).first()
-    return row or 0
+def current_versions() -> tuple[int, int]:
+    """The numbers of the newest configuration and of the newest health."""
+    row = ConfigurationVersion.objects.filter(pk=1).first()
+    return (row.number, row.health) if row else (0, 0)
 
 
 def load_snapshot() -> Snapshot:
     """The whole configuration. A provider whose secrets cannot be decrypted is left out, loudly."""
     with transaction.atomic():
         # The version first: what changes while we read makes us read again.
-        version = current_version()
+        version, _ = current_versions()
         providers = list(Provider.objects.for_routing())
         tokens = AccessToken.objects.filter(enabled=True)
         known = {bytes.fromhex(t.digest): TokenSpec(t.pk, t.note) for t in tokens}

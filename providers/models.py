@@ -34,9 +34,13 @@ _RESERVED_HEADERS = frozenset(
 
 
 class ConfigurationVersion(models.Model):
-    """One row whose number grows with every change: workers poll it."""
+    """One row whose numbers grow with every change: workers poll it.
+
+    `number` counts changes of the configuration, `health` those of the providers' health.
+    """
 
     number = models.PositiveBigIntegerField(default=0)
+    health = models.PositiveBigIntegerField(default=0)
 
     class Meta:
         verbose_name = _("configuration version")
@@ -49,6 +53,12 @@ class ConfigurationVersion(models.Model):
         """Tell every worker to read the configuration again."""
         if not cls.objects.filter(pk=1).update(number=F("number") + 1):
             cls.objects.get_or_create(pk=1, defaults={"number": 1})
+
+    @classmethod
+    def bump_health(cls) -> None:
+        """Tell every worker to read the providers' health again."""
+        if not cls.objects.filter(pk=1).update(health=F("health") + 1):
+            cls.objects.get_or_create(pk=1, defaults={"health": 1})
 
 
 class ProviderQuerySet(models.QuerySet["Provider"]):
@@ -199,6 +209,42 @@ class Provider(models.Model):
         if not _header_safe(self.api_key):
             return _("A key may only hold printable ASCII characters.")
         return None
+
+
+class ProviderHealth(models.Model):
+    """Health of a provider, or of one credential or model there, shared by all workers.
+
+    One row is a `health.HealthRow`; times are epoch seconds. `credential` is a hash.
+    """
+
+    provider = models.ForeignKey(Provider, models.CASCADE, related_name="health")
+    credential = models.CharField(_("credential"), max_length=16, blank=True)
+    model = models.CharField(_("model"), max_length=200, blank=True)
+    failures = models.PositiveIntegerField(_("failures in a row"), default=0)
+    last_failure = models.FloatField(_("last failure"), null=True)
+    last_success = models.FloatField(_("last success"), null=True)
+    last_error = models.CharField(_("last error"), max_length=300, blank=True)
+    cause = models.CharField(max_length=16, blank=True)
+    reason = models.CharField(_("reason"), max_length=300, blank=True)
+    since = models.FloatField(null=True)
+    until = models.FloatField(_("cooling down until"), null=True)
+    proven_at = models.FloatField(null=True)
+    probe_at = models.FloatField(null=True)
+    probe_owner = models.CharField(max_length=64, blank=True)
+    probe_until = models.FloatField(null=True)
+    version = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["provider", "credential", "model"], name="one_health_row_per_key"
+            )
+        ]
+        verbose_name = _("provider health")
+        verbose_name_plural = _("provider health")
+
+    def __str__(self) -> str:
+        return f"{self.provider_id} {self.credential} {self.model}".strip()
 
 
 class ModelMapping(models.Model):

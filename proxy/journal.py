@@ -4,14 +4,39 @@ from __future__ import annotations
 
 import logging
 
+from providers.events import emit
+from providers.health import Decision
 from providers.routing import Target
 from proxy.attempt import Reply
 from proxy.call import Call
 from proxy.errors import Failure, TimeLimitExceeded, UpstreamRefused
-from proxy.events import emit
 from proxy.outcomes import error_type_of, short_result
 from proxy.records import AttemptRecord, CallRecord
 from proxy.redaction import redact
+
+
+def note_skip(record: CallRecord, decision: Decision) -> None:
+    """A provider is not asked, and why."""
+    attempt = record.begin_attempt(decision.target.name, decision.target.model, "skipped")
+    record.end_attempt(attempt, "skipped")
+    attempt.error_message = decision.reason
+    emit(
+        "circuit_breaker.skip",
+        request_id=record.request_id,
+        provider=decision.target.name,
+        reason=decision.reason,
+    )
+
+
+def note_admission(record: CallRecord, decision: Decision) -> None:
+    """A provider that is cooling down is asked all the same."""
+    if decision.probe or decision.safety_valve:
+        emit(
+            "circuit_breaker.probe" if decision.probe else "safety_valve.triggered",
+            request_id=record.request_id,
+            provider=decision.target.name,
+            reason=decision.reason,
+        )
 
 
 def note_attempt(record: CallRecord, target: Target, kind: str = "tried") -> AttemptRecord:

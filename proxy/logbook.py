@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from django.db import transaction
 
 from providers.database import DatabaseThread
-from proxy.events import emit
+from providers.events import emit
 from proxy.models import Attempt, RequestLog
 from proxy.records import MAX_MESSAGE, AttemptRecord, CallRecord
 
