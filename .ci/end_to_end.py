@@ -112,7 +112,12 @@ class Installation:
             "apiKey": PROVIDER_KEY,
             "modelMapping": names,
         }
-        document = {"primary": {"baseUrl": overloaded.url}, "providers": [fallback]}
+        document = {
+            "primary": {"baseUrl": overloaded.url},
+            "providers": [fallback],
+            # The provider that refuses is asked every time.
+            "settings": {"cooldownDuration": 0},
+        }
         self.manage("import_config", "-", stdin=json.dumps(document))
         return self.manage("create_token", "--note", "end to end", "--quiet").strip()
 

@@ -1,7 +1,7 @@
 """A database of one's own on the PostgreSQL server of this machine.
 
-    postgres.py create NAME   makes it and prints its URL; without a server: status 3 and the reason
-    postgres.py drop NAME     removes it, and the one that the test runner makes beside it
+postgres.py create NAME   makes it and prints its URL; without a server: status 3 and the reason
+postgres.py drop NAME     removes it, and the one that the test runner makes beside it
 """
 
 from __future__ import annotations
