@@ -36,6 +36,7 @@ from fake_provider import Overloaded, Streaming
 
 INSTALL_SECONDS = 400
 START_SECONDS = 60
+CONFIGURED_SECONDS = 20
 STOP_SECONDS = 50
 HISTORY_SECONDS = 15
 
@@ -177,6 +178,18 @@ def wait_until_served(client: Client, process: subprocess.Popen[bytes], seconds:
     raise Failed(f"nothing serves at {client.origin} after {seconds:.0f} s")
 
 
+def wait_until_configured(client: Client) -> None:
+    """Workers look for changes once a second, each by itself: all have to know our token."""
+    end = time.monotonic() + CONFIGURED_SECONDS
+    known_since = time.monotonic()
+    while time.monotonic() - known_since < 2:
+        status = client.request("GET", "/v1/ccf/status", headers=client.identity)[0]
+        if status != 200:
+            known_since = time.monotonic()
+        check(time.monotonic() < end, f"the new token is not known: status {status}")
+        time.sleep(0.05)
+
+
 def stop(process: subprocess.Popen[bytes], what: str) -> None:
     """Ask it to end, as a service manager does; it has to do so in good order."""
     process.terminate()
@@ -252,8 +265,8 @@ class Client:
 
     def __init__(self, port: int, token: str, *, tls: bool = False) -> None:
         self.origin = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+        self.identity = {"x-ccf-api-key": token}
         self._port = port
-        self._token = token
         self._tls = tls
 
     def _connect(self) -> http.client.HTTPConnection:
@@ -286,8 +299,8 @@ class Client:
             "content-type": "application/json",
             "anthropic-version": "2023-06-01",
             "x-api-key": CLIENT_KEY,
-            "x-ccf-api-key": self._token,
             "ccr-request-id": request_id,
+            **self.identity,
         }
         with closing(self._connect()) as connection:
             connection.request("POST", "/v1/messages?beta=true", json.dumps(body), headers)
@@ -465,6 +478,7 @@ def main() -> None:
 def run(directory: Path, command: str, nginx: str | None, database_url: str | None) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in UNWANTED}
     environment["no_proxy"] = environment["NO_PROXY"] = "127.0.0.1"
+    environment["PIP_QUIET"] = "1"
     if database_url:
         environment["DATABASE_URL"] = database_url
     if nginx:
@@ -483,6 +497,7 @@ def run(directory: Path, command: str, nginx: str | None, database_url: str | No
         say(f"`{command}` serves")
         token = installation.configure(overloaded, streaming)
         client = Client(port, token)
+        wait_until_configured(client)
         if nginx:
             site = directory / "deploy/nginx.conf"
             entrance, server = stack.enter_context(nginx_before(nginx, site, port))
