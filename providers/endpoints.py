@@ -1,25 +1,47 @@
-"""From what people paste as a base URL to the URL of an endpoint."""
+"""From what people paste as a base URL to the URL of one request.
+
+A base may be a root (`https://api.example.com`), a versioned root (`.../v1`) or
+a whole endpoint (`.../v1/messages`, `.../v1/chat/completions`), each with a
+query string of its own (Azure's `?api-version=`).
+"""
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+_CHAT_COMPLETIONS = "/chat/completions"
+_ANTHROPIC_ENDPOINTS = ("/v1/messages/count_tokens", "/v1/messages", "/v1")
 
-_ANTHROPIC_TAILS = ("/v1/messages", "/v1")
+
+def chat_completions_url(base: str) -> str:
+    """The Chat Completions endpoint of `base`. A root without any path gets `/v1`."""
+    root, query = _split(base)
+    if root.endswith(_CHAT_COMPLETIONS):
+        return root + query
+    version = "" if _has_path(root) else "/v1"
+    return root + version + _CHAT_COMPLETIONS + query
 
 
 def anthropic_url(base: str, path: str, query: bytes = b"") -> str:
-    """The URL of `path` (such as /v1/messages) at an Anthropic-format provider.
+    """`path` (such as `/v1/messages`) below `base`, with the base's query before the client's.
 
-    `base` may be a root, a versioned root or the full endpoint; its own query
-    comes before the client's, which is kept byte for byte.
+    The client's query is copied as it came, byte for byte; bytes beyond ASCII
+    are carried as Latin-1 characters.
     """
-    parts = urlsplit(base)
-    root = parts.path.rstrip("/")
-    for tail in _ANTHROPIC_TAILS:
-        if root.endswith(tail):
-            root = root.removesuffix(tail)
+    root, own_query = _split(base)
+    for endpoint in _ANTHROPIC_ENDPOINTS:
+        if root.endswith(endpoint):
+            root = root.removesuffix(endpoint).rstrip("/")
             break
-    queries = [text for text in (parts.query, query.decode("latin-1")) if text]
-    return f"{parts.scheme}://{parts.netloc}{root}{path}" + (
-        f"?{'&'.join(queries)}" if queries else ""
-    )
+    client_query = query.decode("latin-1")
+    if client_query:
+        own_query = f"{own_query}&{client_query}" if own_query else f"?{client_query}"
+    return root + path + own_query
+
+
+def _split(base: str) -> tuple[str, str]:
+    """The base without trailing slashes, and its query with the question mark ("" without one)."""
+    root, _, query = base.strip().partition("#")[0].partition("?")
+    return root.rstrip("/"), f"?{query}" if query else ""
+
+
+def _has_path(root: str) -> bool:
+    return "/" in root.partition("://")[2]

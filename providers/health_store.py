@@ -54,7 +54,7 @@ def write_events(events: Sequence[HealthEvent], settings: Settings, now: float) 
             _store(row, state)
             changed.append(state)
         ProviderHealth.objects.bulk_update(stored.values(), ["cause", *_COPIED])
-        ConfigurationVersion.bump_health()
+        ConfigurationVersion.bump("health")
     return changed
 
 
@@ -72,7 +72,7 @@ def claim_leases(
                 stored.save(update_fields=["cause", *_COPIED])
                 granted[key] = leased.probe_until or now
         if granted:
-            ConfigurationVersion.bump_health()
+            ConfigurationVersion.bump("health")
     return granted
 
 

@@ -62,6 +62,8 @@ class ProviderSpec:
     retry_first: bool = False
     return_client_401: bool = False
     limits: TimeLimits = TimeLimits()
+    context_window: int | None = None
+    max_output_tokens: int | None = None
     profile: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
     exact_mappings: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     glob_mappings: tuple[tuple[str, str], ...] = ()
@@ -107,6 +109,8 @@ class Settings:
     probe_interval: float = 300.0
     patience: float = 0.0
     call_budget: float = 280.0
+    repairs: bool = True
+    disabled_repairs: frozenset[str] = frozenset()
     log_error_messages: bool = True
 
 

@@ -1,4 +1,4 @@
-"""Keeps what a worker knows in step with the database: the configuration, and health."""
+"""Keeps what a worker knows in step with the database: the configuration, health and knowledge."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.db import Error as DatabaseError
 from providers.database import DatabaseThread
 from providers.events import emit
 from providers.health_keeper import HealthKeeper
+from providers.knowledge_store import KnowledgeKeeper
 from providers.loading import current_versions, load_snapshot
 from providers.routing import Snapshot
 
@@ -17,14 +18,17 @@ POLL_SECONDS = 1.0
 
 
 class Watcher:
-    """Polls one row; loads the configuration and the health anew when their numbers have changed.
+    """Polls one row; loads anew whatever has another number than before.
 
     It wakes early when this worker has news of a provider's health to share.
     """
 
-    def __init__(self, health: HealthKeeper, poll_seconds: float = POLL_SECONDS) -> None:
+    def __init__(
+        self, health: HealthKeeper, knowledge: KnowledgeKeeper, poll_seconds: float = POLL_SECONDS
+    ) -> None:
         self.snapshot = Snapshot(version=-1)
         self._health = health
+        self._knowledge = knowledge
         self._poll_seconds = poll_seconds
         self._thread = DatabaseThread("watcher")
         self._task: asyncio.Task[None] | None = None
@@ -45,8 +49,8 @@ class Watcher:
 
     async def refresh(self) -> None:
         """One exchange with the database."""
-        version, health = await self._thread.run(current_versions)
-        if version != self.snapshot.version:
+        versions = await self._thread.run(current_versions)
+        if versions.number != self.snapshot.version:
             self.snapshot = await self._thread.run(load_snapshot)
             self._health.settings = self.snapshot.settings
             emit(
@@ -55,7 +59,8 @@ class Watcher:
                 providers=[provider.name for provider in self.snapshot.providers],
                 tokens=len(self.snapshot.tokens),
             )
-        await self._health.exchange(self._thread, health)
+        await self._health.exchange(self._thread, versions.health)
+        await self._knowledge.exchange(self._thread, versions.knowledge)
 
     async def _watch(self) -> None:
         while True:

@@ -1,7 +1,13 @@
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
 
 class ProxyConfig(AppConfig):
     name = "proxy"
     verbose_name = _("History")
+
+    def ready(self) -> None:
+        from proxy.viewers import create_viewer_group
+
+        post_migrate.connect(create_viewer_group, sender=self)

@@ -10,6 +10,7 @@ from django.conf import settings
 
 from providers.events import emit
 from providers.health_keeper import HealthKeeper
+from providers.knowledge_store import KnowledgeKeeper
 from providers.routing import Snapshot
 from providers.watcher import Watcher
 from proxy.logbook import Logbook
@@ -27,7 +28,8 @@ class Runtime:
     def __init__(self, upstream: UpstreamClient | None = None) -> None:
         self.upstream = upstream or UpstreamClient()
         self.health = HealthKeeper()
-        self.watcher = Watcher(self.health)
+        self.knowledge = KnowledgeKeeper()
+        self.watcher = Watcher(self.health, self.knowledge)
         self.logbook = Logbook(settings.LOG_QUEUE_SIZE)
         self.relay = Relay(self.upstream, self.health)
         self._live = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from providers.routing import ProviderSpec
 from proxy.wire import HeaderPairs, header, without
 
@@ -48,13 +50,28 @@ def to_client(headers: HeaderPairs) -> list[tuple[bytes, bytes]]:
 
 
 def own_auth_headers(provider: ProviderSpec) -> list[tuple[bytes, bytes]]:
-    """The provider's own key and extra headers; an extra header replaces the key's by name."""
-    headers = {}
-    if provider.api_key:
-        scheme = "Bearer " if provider.auth_header == "authorization" else ""
-        headers[provider.auth_header.encode()] = (scheme + provider.api_key).encode()
-    headers.update((name.encode(), value.encode()) for name, value in provider.extra_headers)
+    """The provider's own key and extra headers; an extra header replaces the key's by name.
+
+    `authorization` carries the key as a Bearer token, any other header (such as
+    `x-api-key` or Azure's `api-key`) the key itself. Without a key there is no
+    such header: local servers often need none.
+    """
+    headers: dict[bytes, bytes] = {}
+    key = provider.api_key.strip()
+    if key:
+        name = provider.auth_header.strip().lower()
+        bearer = name == "authorization" and not key.lower().startswith(("bearer ", "basic "))
+        headers |= encoded([(name, f"Bearer {key}" if bearer else key)])
+    headers |= encoded(provider.extra_headers)
     return list(headers.items())
+
+
+def encoded(headers: Iterable[tuple[str, str]]) -> dict[bytes, bytes]:
+    """Headers as they go on the wire: names in lower case, values trimmed; the last one wins."""
+    return {
+        name.strip().lower().encode("utf-8", "replace"): value.strip().encode("utf-8", "replace")
+        for name, value in headers
+    }
 
 
 def _named_by_connection(headers: HeaderPairs) -> frozenset[bytes]:

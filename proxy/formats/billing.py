@@ -1,0 +1,63 @@
+"""The attribution header that Claude Code puts in front of its system prompt.
+
+It reads `x-anthropic-billing-header: cc_version=...; cc_entrypoint=...; cch=...;`
+and means something to api.anthropic.com alone, which takes it out before the
+model sees it (https://code.claude.com/docs/en/llm-gateway-protocol). To any
+other model it is prompt text, and a changing `cch` spoils its prompt cache.
+
+Only the very start of the system prompt is looked at: text that merely quotes
+the header stays as it is. Nothing here changes its argument; what needs no
+change is returned as the same object.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+PREFIX = "x-anthropic-billing-header:"
+
+_PAIR = r"[ \t]*[A-Za-z_][\w.-]*=[^;\s]*(?:;|(?=[\r\n]|\Z))"
+_CCH_WITHOUT_END = r"[ \t]*cch=[^;\s]*(?=\s|\Z)"
+_HEADER = re.compile(rf"{re.escape(PREFIX)}(?:{_PAIR}|{_CCH_WITHOUT_END})+")
+_CCH = re.compile(r"(?<![\w.-])cch=[^;\s]*;?")
+
+
+def strip_header(text: str) -> str:
+    """`text` without a leading billing header and the white space behind it."""
+    match = _HEADER.match(text) if text.startswith(PREFIX) else None
+    return text[match.end() :].lstrip() if match else text
+
+
+def strip_cch(text: str) -> str:
+    """`text` without the `cch=...;` pairs of a leading billing header."""
+    match = _HEADER.match(text) if text.startswith(PREFIX) else None
+    return _CCH.sub("", match.group()) + text[match.end() :] if match else text
+
+
+def without_billing_header(system: Any) -> Any:
+    """A system prompt (string or list of blocks) without the header; an emptied block goes too."""
+    return _rewrite_start(system, strip_header)
+
+
+def without_cch(system: Any) -> Any:
+    """A system prompt (string or list of blocks) whose billing header has lost its `cch`."""
+    return _rewrite_start(system, strip_cch)
+
+
+def _rewrite_start(system: Any, rewrite: Callable[[str], str]) -> Any:
+    if isinstance(system, str):
+        return rewrite(system)
+    if not isinstance(system, list) or not system:
+        return system
+    first = system[0]
+    text = first.get("text") if isinstance(first, dict) else first
+    if not isinstance(text, str):
+        return system
+    rewritten = rewrite(text)
+    if rewritten is text:
+        return system
+    if not rewritten:
+        return system[1:]
+    return [{**first, "text": rewritten} if isinstance(first, dict) else rewritten, *system[1:]]

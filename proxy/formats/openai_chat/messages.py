@@ -1,0 +1,326 @@
+"""Turns to Chat Completions messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from proxy.formats import envelope
+from proxy.formats.openai_chat.conversation import (
+    Block,
+    Conversation,
+    ToolCall,
+    Turn,
+    blocks_of,
+    text_of,
+)
+from proxy.formats.openai_chat.encoding import dump_text
+from proxy.formats.openai_chat.identifiers import ToolIds, ToolNames
+from proxy.formats.openai_chat.ledger import Ledger
+from proxy.formats.openai_chat.media import Media, Part, search_result_text, text_part
+from proxy.formats.openai_chat.profile import Profile
+from proxy.formats.openai_chat.server_tools import flatten, is_server_tool
+
+Message = dict[str, Any]
+MISSING_RESULT = "[Tool result missing: the call was interrupted]"
+PARAGRAPH = "\n\n"
+REASONING_UNKNOWN = "(reasoning not recorded)"
+THOUGHT_SIGNATURE_SENTINEL = "skip_thought_signature_validator"
+"""What Gemini accepts for a call that another model made (Gemini API docs, thought signatures)."""
+
+
+class MessageWriter:
+    """Writes the messages of one request."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        provider: str,
+        names: ToolNames,
+        ledger: Ledger,
+        *,
+        reasoning_off: bool,
+    ) -> None:
+        self._profile = profile
+        self._provider = provider
+        self._names = names
+        self._ids = ToolIds(profile.tool_id_style)
+        self._ledger = ledger
+        self._media = Media(profile, ledger)
+        filler = profile.reasoning_filler
+        self._fill_reasoning = not reasoning_off if filler is None else filler
+        self._keep_cache_control = profile.cache_control == "keep" and profile.content_parts
+        self._messages: list[Message] = []
+        self._shown: list[Part] = []  # media of tool results, waiting for a user message
+
+    def write(self, conversation: Conversation, extra_system: Iterable[str] = ()) -> list[Message]:
+        self._write_system(conversation.system, extra_system)
+        for turn in conversation.turns:
+            if turn.role == "assistant":
+                self._write_assistant(turn)
+            elif turn.role == "user":
+                self._write_user(turn)
+            else:
+                self._write_system(turn.blocks)
+        self._add_user([])
+        return self._messages
+
+    def _write_system(self, blocks: list[Block], extra: Iterable[str] = ()) -> None:
+        parts = [part for block in blocks if (part := self._text(block))["text"]]
+        parts += map(text_part, extra)
+        if parts:
+            content = self._content(parts)
+            self._messages.append({"role": self._profile.system_role, "content": content})
+
+    def _write_user(self, turn: Turn) -> None:
+        parts: list[Part] = []
+        blank: list[Part] = []
+        for block in turn.blocks:
+            match block.get("type"):
+                case "text":
+                    part = self._text(block)
+                    (parts if part["text"] and not part["text"].isspace() else blank).append(part)
+                case "tool_result":
+                    parts += self._stray_result(block)
+                case _:
+                    self._ledger.drop_cache_control(block)
+                    parts += self._media.parts(block)
+        if not parts and not self._shown and not turn.answers:
+            parts = [part for part in blank if part["text"]][:1]
+        self._add_user(parts)
+
+    def _add_user(self, parts: list[Part]) -> None:
+        parts, self._shown = self._shown + parts, []
+        if not parts:
+            return
+        content = self._content(parts)
+        last = self._messages[-1] if self._messages else None
+        if last is not None and last["role"] == "user":
+            last["content"] = self._joined(last["content"], content)
+        else:
+            self._messages.append({"role": "user", "content": content})
+
+    def _joined(self, first: Any, second: Any) -> Any:
+        if isinstance(first, str) and isinstance(second, str):
+            return f"{first}\n\n{second}"
+        return [
+            part
+            for content in (first, second)
+            for part in ([text_part(content)] if isinstance(content, str) else content)
+        ]
+
+    def _content(self, parts: list[Part]) -> str | list[Part]:
+        """A string if it is all text, because not every server takes lists."""
+        if all(len(part) == 2 and part["type"] == "text" for part in parts):
+            return parts[0]["text"] if len(parts) == 1 else "\n\n".join([p["text"] for p in parts])
+        return parts
+
+    def _text(self, block: Block) -> Part:
+        part = text_part(text_of(block))
+        if "cache_control" in block:
+            if self._keep_cache_control:
+                part["cache_control"] = block["cache_control"]
+            else:
+                self._ledger.drop("cache_control")
+        return part
+
+    def _stray_result(self, block: Block) -> list[Part]:
+        """A result without a call: told to the model as what it is."""
+        self._ledger.drop("tool_result.without_call")
+        self._ledger.drop_cache_control(block)
+        texts, media = self._result_content(block, "")
+        heading = f"[Result of an earlier tool call {block.get('tool_use_id', '')}]"
+        return [text_part("\n".join([heading, *texts])), *media]
+
+    def _write_assistant(self, turn: Turn) -> None:
+        text, thinking = self._assistant_text(turn)
+        if text.isspace():
+            text = ""
+        if not turn.calls and not text:
+            return
+        message: Message = {"role": "assistant", "content": text or self._no_content()}
+        self._add_reasoning(message, thinking)
+        if turn.calls:
+            message["tool_calls"] = [self._tool_call(call) for call in turn.calls]
+            if self._profile.thought_signature_sentinel:
+                self._add_thought_signatures(message["tool_calls"], turn.calls, thinking)
+            self._append_assistant(message)
+            self._messages += [self._tool_message(call) for call in turn.calls]
+        else:
+            self._append_assistant(message)
+
+    def _append_assistant(self, message: Message) -> None:
+        """Adds a message, to the one before if that is the assistant's too."""
+        self._add_user([])
+        last = self._messages[-1] if self._messages else None
+        if last is None or last["role"] != "assistant":
+            self._messages.append(message)
+            return
+        last["content"] = (last["content"] or "") + (message["content"] or "")
+        for key in ("reasoning_content", "reasoning", "reasoning_details", "tool_calls"):
+            if key in message:
+                last[key] = message[key]
+
+    def _no_content(self) -> str | None:
+        return None if self._profile.assistant_null_content else self._profile.empty_content
+
+    def _assistant_text(self, turn: Turn) -> tuple[str, list[Block]]:
+        """The content of an assistant's turn, and its thinking blocks."""
+        texts: list[str] = []
+        thinking: list[Block] = []
+        for block in turn.blocks:
+            block_type = block.get("type")
+            self._ledger.drop_cache_control(block)
+            if block_type == "text":
+                texts.append(text_of(block))
+            elif block_type == "thinking":
+                thinking.append(block)
+            elif is_server_tool(block_type) or block_type == "compaction":
+                told = flatten(block) if block_type != "compaction" else block.get("content")
+                if isinstance(told, str) and told:
+                    texts += [PARAGRAPH if texts else "", told, PARAGRAPH]
+            elif block_type != "tool_use":
+                self._ledger.drop(f"content.{block_type}")
+        if texts and texts[-1] == PARAGRAPH:
+            texts.pop()
+        return (texts[0] if len(texts) == 1 else "".join(texts)), thinking
+
+    def _add_reasoning(self, message: Message, thinking: list[Block]) -> None:
+        history = self._profile.reasoning_history
+        if history == "none":
+            if thinking:
+                self._ledger.drop("thinking", len(thinking))
+            return
+        texts, details = self._reasoning(thinking)
+        text = "\n\n".join(texts)
+        if history == "reasoning_details":
+            if details:
+                message["reasoning_details"] = details
+            elif text:
+                message["reasoning"] = text
+        elif text:
+            message[history] = text
+        elif history == "reasoning_content" and self._fill_reasoning:
+            message[history] = REASONING_UNKNOWN
+
+    def _reasoning(self, thinking: list[Block]) -> tuple[list[str], list[Any]]:
+        texts: list[str] = []
+        details: list[Any] = []
+        for block in thinking:
+            provenance = envelope.read(block.get("signature"))
+            if provenance is None and self._profile.reasoning_accept != "any":
+                self._ledger.drop("thinking")
+                continue
+            text = block.get("thinking")
+            if provenance is not None and provenance.text is not None:
+                text = provenance.text
+            if isinstance(text, str) and text:
+                texts.append(text)
+            if provenance is not None and provenance.provider == self._provider:
+                details += provenance.details
+        return texts, details
+
+    def _tool_call(self, call: ToolCall) -> Message:
+        arguments = "{}" if call.input is None else dump_text(call.input)
+        return {
+            "id": self._ids.outbound(call.id),
+            "type": "function",
+            "function": {"name": self._names.wire(call.name), "arguments": arguments},
+        }
+
+    def _add_thought_signatures(
+        self, tool_calls: list[Message], calls: list[ToolCall], thinking: list[Block]
+    ) -> None:
+        """Gemini's own signatures back to it; the first call of a turn must have one."""
+        known: dict[str, str] = {}
+        for block in thinking:
+            provenance = envelope.read(block.get("signature"))
+            if provenance is not None and provenance.provider == self._provider:
+                known |= provenance.thought_signatures
+        for number, (tool_call, call) in enumerate(zip(tool_calls, calls, strict=True)):
+            signature = known.get(call.client_id) or ("" if number else THOUGHT_SIGNATURE_SENTINEL)
+            if signature:
+                tool_call["extra_content"] = {"google": {"thought_signature": signature}}
+
+    def _tool_message(self, call: ToolCall) -> Message:
+        tool_id = self._ids.outbound(call.id)
+        message: Message = {"role": "tool", "tool_call_id": tool_id, "content": MISSING_RESULT}
+        result = call.result
+        if result is None:
+            self._ledger.drop("tool_use.without_result")
+            return message
+        texts, media = self._result_content(result, tool_id)
+        text = texts[0] if len(texts) == 1 else "\n".join(texts)
+        if result.get("is_error") is True:
+            text = _as_error(text)
+        text = text or self._profile.empty_content
+        if not media:
+            message["content"] = self._cached(text, result)
+        elif self._profile.tool_images == "inline":
+            message["content"] = [text_part(text), *media] if text else media
+        else:
+            message["content"] = self._cached(text, result)
+            self._shown += media
+        return message
+
+    def _cached(self, text: str, result: Block) -> str | list[Part]:
+        if "cache_control" not in result:
+            return text
+        if self._keep_cache_control and text:
+            return [{**text_part(text), "cache_control": result["cache_control"]}]
+        self._ledger.drop("cache_control")
+        return text
+
+    def _result_content(self, result: Block, tool_id: str) -> tuple[list[str], list[Part]]:
+        """A result's texts, and what has to be shown beside them. "" is no call's id: no labels."""
+        content = result.get("content")
+        if isinstance(content, str):
+            return [content], []
+        texts: list[str] = []
+        media: list[Part] = []
+        inline = self._profile.tool_images == "inline" or not tool_id
+        for block in blocks_of(content):
+            self._ledger.drop_cache_control(block)
+            kind = block.get("type")
+            if kind not in ("image", "document"):
+                texts.append(_result_text(block))
+                continue
+            for part in self._media.parts(block):
+                if part["type"] == "text":
+                    texts.append(part["text"])
+                elif inline:
+                    media.append(part)
+                else:
+                    texts.append(f"[{kind}: shown in the next user message]")
+                    media += [text_part(f"[{kind} returned by tool call {tool_id}]"), part]
+        return texts, media
+
+
+def _result_text(block: Block) -> str:
+    match block.get("type"):
+        case "text":
+            return text_of(block)
+        case "search_result":
+            return search_result_text(block)
+        case "tool_reference":
+            return f"Tool loaded: {block.get('tool_name', '')}"
+    return dump_text(_without_cache_control(block))
+
+
+def _without_cache_control(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _without_cache_control(item)
+            for key, item in value.items()
+            if key != "cache_control"
+        }
+    if isinstance(value, list):
+        return [_without_cache_control(item) for item in value]
+    return value
+
+
+def _as_error(text: str) -> str:
+    start = text.lstrip()[:16].lower()
+    if not start:
+        return "Error"
+    return text if start.startswith(("error", "<tool_use_error>")) else f"Error: {text}"
