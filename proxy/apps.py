@@ -8,6 +8,9 @@ class ProxyConfig(AppConfig):
     verbose_name = _("History")
 
     def ready(self) -> None:
+        from providers.models import PROFILE_CHECKS
+        from proxy.formats.openai_chat.profile import validate_profile
         from proxy.viewers import create_viewer_group
 
+        PROFILE_CHECKS.append(validate_profile)
         post_migrate.connect(create_viewer_group, sender=self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from providers.routing import Target
@@ -11,7 +12,7 @@ from proxy.errors import InvalidReply, NetworkFailure, UpstreamFailure, Upstream
 from proxy.formats import FORMATS
 from proxy.formats.base import StreamReader, Translation
 from proxy.upstream import Exchange, Head, UpstreamClient
-from proxy.wire import HeaderPairs, header
+from proxy.wire import HeaderPairs, UpstreamRequest, header
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 1024 * 1024
@@ -40,6 +41,10 @@ class Reply:
     stream: OpenStream | None = None
 
 
+def _unnoticed(request: UpstreamRequest) -> None:
+    """Nobody wants to know what is being sent."""
+
+
 async def ask(
     upstream: UpstreamClient,
     call: Call,
@@ -47,8 +52,9 @@ async def ask(
     *,
     budget: Deadline | None = None,
     last_resort: bool = False,
+    on_request: Callable[[UpstreamRequest], None] = _unnoticed,
 ) -> Reply:
-    """Ask `target`; return what may be committed.
+    """Ask `target`; return what may be committed. `on_request` hears what is being sent.
 
     `budget` bounds the wait for a stream's content. As a `last_resort` a valid
     but empty answer is good enough. Raises `UpstreamFailure`, `RequestRefused`,
@@ -60,6 +66,7 @@ async def ask(
         deadline = Deadline.after(limits.first_byte_stream, "first byte").or_earlier(budget)
     else:
         deadline = Deadline.after(limits.first_byte, "first byte")
+    on_request(request)
     exchange = upstream.send(request, limits.connect)
     del request
     try:

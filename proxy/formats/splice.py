@@ -18,13 +18,13 @@ def replace_string(body: bytes, key: str, value: str) -> bytes:
     new = orjson.dumps(value)
     pieces: list[bytes] = []
     end = 0
-    for start, stop in _value_spans(body, key):
+    for start, stop in value_spans(body, key):
         pieces += [body[end:start], new]
         end = stop
     return b"".join([*pieces, body[end:]])
 
 
-def _value_spans(body: bytes, key: str) -> list[tuple[int, int]]:
+def value_spans(body: bytes, key: str) -> list[tuple[int, int]]:
     """Where the values of a top-level key are. Decoders take the last one; all are found."""
     plain, spans = b'"%s"' % key.encode(), []
     depth, name, start = 0, b"", -1
@@ -46,3 +46,17 @@ def _value_spans(body: bytes, key: str) -> list[tuple[int, int]]:
                 spans.append((start + left, start + len(raw.rstrip())))
             start = -1
     return spans
+
+
+def replace_literal(body: bytes, start: int, value: str) -> bytes:
+    """`body` with the string literal that begins at `start` replaced by `value`."""
+    literal = _TOKEN.match(body, start)
+    end = literal.end() if literal else start
+    return b"".join((body[:start], orjson.dumps(value), body[end:]))
+
+
+def literal_at(body: bytes, start: int) -> str:
+    """The string whose literal begins at `start`."""
+    literal = _TOKEN.match(body, start)
+    value = orjson.loads(literal[0]) if literal else ""
+    return value if isinstance(value, str) else ""
