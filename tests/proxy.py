@@ -141,7 +141,7 @@ async def running_proxy(
         server_header=False,
         date_header=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=graceful,  # type: ignore[arg-type] (a float will do)
+        timeout_graceful_shutdown=graceful,  # type: ignore[arg-type]  # a float will do
     )
     config.load()
     server = uvicorn.Server(config)
@@ -151,7 +151,7 @@ async def running_proxy(
         await server.startup(sockets=[listener])
         runtime = server.lifespan.state["runtime"]
         if sleep is not None:
-            runtime.relay = Relay(runtime.upstream, sleep)
+            runtime.relay = Relay(runtime.upstream, runtime.health, runtime.knowledge.table, sleep)
         proxy = Proxy(server, listener.getsockname()[1], runtime, token)
         try:
             yield proxy
