@@ -99,7 +99,7 @@ def read_routing(body: bytes) -> tuple[str, bool]:
     """Model and stream flag of a body. Raises `InvalidRequest`."""
     try:
         routing = _decode_routing(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         routing = _read_leniently(body, error)
     if not isinstance(routing.model, str) or not routing.model:
         raise InvalidRequest("model: a string is required")
