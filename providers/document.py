@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from django.db import models
 
-from providers.fields import EncryptedJSONField, Undecryptable
+from providers.fields import EncryptedJSONField, NamesField, Undecryptable
 from providers.models import AccessToken, Provider, ProxySettings
 
 REDACTED = "[redacted]"
@@ -147,11 +147,16 @@ class _Kind:
     convert: Callable[[Any], Any]
 
 
+def _names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
 # The first one that fits; EncryptedJSONField is a TextField too.
 _KINDS = (
     _Kind((models.BooleanField,), "true or false", lambda v: isinstance(v, bool), bool),
     _Kind((models.IntegerField,), "a whole number", _whole, int),
     _Kind((models.FloatField,), "a number", _number, float),
+    _Kind((NamesField,), "a list of names", _names, list),
     _Kind((models.JSONField, EncryptedJSONField), "an object", lambda v: isinstance(v, dict), dict),
     _Kind((models.CharField, models.TextField), "text", lambda v: isinstance(v, str), str.strip),
 )

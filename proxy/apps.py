@@ -9,8 +9,8 @@ class ProxyConfig(AppConfig):
 
     def ready(self) -> None:
         from providers.models import PROFILE_CHECKS
-        from proxy.formats.openai_chat.profile import validate_profile
+        from proxy.profile_check import profile_problems
         from proxy.viewers import create_viewer_group
 
-        PROFILE_CHECKS.append(validate_profile)
+        PROFILE_CHECKS.append(profile_problems)
         post_migrate.connect(create_viewer_group, sender=self)

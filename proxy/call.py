@@ -53,7 +53,7 @@ class Call:
         return self if body is self.body else replace(self, body=body)
 
     def with_document(self, document: Mapping[str, Any]) -> Call:
-        """The same call with this body. Lone surrogates stay what they were."""
+        """The same call with this body. Lone surrogates, which some clients send, are escaped."""
         try:
             return self.with_body(orjson.dumps(document))
         except TypeError:
@@ -99,7 +99,7 @@ def read_routing(body: bytes) -> tuple[str, bool]:
     """Model and stream flag of a body. Raises `InvalidRequest`."""
     try:
         routing = _decode_routing(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         routing = _read_leniently(body, error)
     if not isinstance(routing.model, str) or not routing.model:
         raise InvalidRequest("model: a string is required")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 from providers.knowledge import Knowledge
@@ -13,6 +11,7 @@ from proxy.call import Call
 from proxy.errors import Failure, UpstreamRefused
 from proxy.outcomes import is_eligible
 from proxy.rectifiers import Draft
+from proxy.rectifiers.drafting import draft_of, redrafted
 from proxy.wire import ErrorReply
 
 MENDABLE = frozenset({400, 413, 415, 422, 500, 501})
@@ -40,19 +39,13 @@ class Mending:
         return self._apply(reply, failure)
 
     def _apply(self, reply: ErrorReply, failure: UpstreamRefused) -> bool:
-        draft = self._draft or Draft(self.call.document(), self.call.headers)
+        draft = self._draft or draft_of(self.call)
         found = self._plan.next(reply, draft, self.target, self._is_on)
         if found is None:
             return False
         self._first = self._first or failure
-        mended = self._draft = found[1]
-        if mended.document is not draft.document:
-            self.call = self.call.with_document(mended.document)
-        self.call = replace(self.call, headers=mended.headers)
-        if mended.profile:
-            provider = self.target.provider
-            profile = MappingProxyType({**provider.profile, **mended.profile})
-            self.target = replace(self.target, provider=replace(provider, profile=profile))
+        self._draft = found[1]
+        self.call, self.target = redrafted(self.call, self.target, draft, self._draft)
         return True
 
     def _is_on(self, name: str) -> bool:

@@ -33,7 +33,8 @@ def prepared(call: Call, target: Target, knowledge: Knowledge) -> Call:
     provider = target.provider
     if provider.format is not WireFormat.ANTHROPIC or not call.body:
         return call
-    call = _without_foreign_thinking(call, provider.id, knowledge)
+    if not provider.profile.get("keep_thinking"):
+        call = _without_foreign_thinking(call, provider.id, knowledge)
     if provider.uses_client_credentials:
         return call
     if b"cch=" in call.body and provider.profile.get("billing_block") != _KEEP:

@@ -146,7 +146,7 @@ async def running_proxy(
         server_header=False,
         date_header=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=graceful,  # type: ignore[arg-type] (a float will do)
+        timeout_graceful_shutdown=graceful,  # type: ignore[arg-type]  # a float will do
     )
     config.load()
     server = uvicorn.Server(config)

@@ -32,7 +32,7 @@ FULL: dict[str, Any] = {
             "format": "openai",
             "headers": {"X-Title": "secret title"},
             "modelMapping": {"claude-*": "anthropic/claude"},
-            "profile": {"usage": True},
+            "profile": {"images": True},
             "idleLimit": 7.5,
             "disabled": True,
         },
@@ -161,7 +161,9 @@ rows = st.fixed_dictionaries(
         "api_key": keys,
         "auth_header": st.sampled_from(["x-api-key", "Authorization", "api-key"]),
         "extra_headers": st.dictionaries(header_names, keys, max_size=2),
-        "profile": st.dictionaries(words, json_values, max_size=2),
+        "profile": st.dictionaries(
+            st.sampled_from(["images", "stream_options", "strict_tools"]), st.booleans()
+        ),
         "retries": st.integers(0, 10),
         "retry_first": st.booleans(),
         "on_client_401": st.sampled_from(Provider.OnClient401.values),

@@ -137,7 +137,7 @@ class TestProviders:
         full = entry(
             "full",
             credentials="own",
-            profile={"cache": False},
+            profile={"images": False},
             retry=3,
             retryFirst=True,
             onClient401="return",
@@ -148,7 +148,7 @@ class TestProviders:
         )
         apply_import({"providers": [full]})
         row = Provider.objects.get(name="full")
-        assert row.profile == {"cache": False}
+        assert row.profile == {"images": False}
         assert (row.retries, row.retry_first, row.on_client_401) == (3, True, "return")
         assert (row.connect_limit, row.first_byte_stream_limit) == (5, 30.5)
         assert (row.first_byte_limit, row.idle_limit) == (300, 60)
@@ -456,9 +456,9 @@ def test_every_change_reaches_the_workers(document: object) -> None:
 
 
 def test_a_number_in_the_place_of_true_is_a_change() -> None:
-    apply_import([entry("a", profile={"cache": True})])
-    apply_import([{"name": "a", "profile": {"cache": 1}}])
-    assert Provider.objects.get(name="a").profile["cache"] is not True
+    apply_import([entry("a", profile={"extra_body": {"x": True}})])
+    apply_import([{"name": "a", "profile": {"extra_body": {"x": 1}}}])
+    assert Provider.objects.get(name="a").profile["extra_body"]["x"] is not True
 
 
 def test_a_plan_says_what_would_change_without_secrets() -> None:

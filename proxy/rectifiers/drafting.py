@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
-
-import orjson
 
 from providers.routing import Target
 from proxy.call import Call
@@ -26,18 +21,10 @@ def redrafted(call: Call, target: Target, original: Draft, draft: Draft) -> tupl
     still maps it, once.
     """
     if draft.document is not original.document:
-        call = replace(call, body=encoded(draft.document))
+        call = call.with_document(draft.document)
     if draft.headers is not original.headers:
         call = replace(call, headers=draft.headers)
     if draft.profile:
         profile = {**target.provider.profile, **draft.profile}
         target = replace(target, provider=replace(target.provider, profile=profile))
     return call, target
-
-
-def encoded(document: Mapping[str, Any]) -> bytes:
-    """A document as compact JSON. Lone surrogates, which some clients send, are escaped."""
-    try:
-        return orjson.dumps(document)
-    except TypeError:
-        return json.dumps(document, separators=(",", ":")).encode()
