@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import json
+import re
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -287,7 +288,7 @@ def either(streamed: Step, whole: Step) -> Step:
     """By what the request asks for."""
 
     async def step(connection: Connection, request: Received) -> None:
-        asked = request.body and json.loads(request.body).get("stream") is True
+        asked = re.search(rb'"stream"\s*:\s*true', request.body)
         await (streamed if asked else whole)(connection, request)
 
     return step
