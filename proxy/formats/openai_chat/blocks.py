@@ -194,6 +194,7 @@ class ToolBlock(Block):
         if self._is_placeholder() and text.lstrip().startswith("{"):
             self._scanner = ArgumentScanner()
             self._arguments.clear()
+            self._waiting.clear()
         text = self._scanner.feed(text)
         if text:
             self._arguments.append(text)
@@ -203,8 +204,11 @@ class ToolBlock(Block):
         """Passes on what can only be part of an object; the rest waits for the end."""
         if not self._scanner.is_object or self._is_placeholder():
             return b""
-        if self._context.profile.buffer_tool_args and not self.complete:
-            return b""
+        if self._context.profile.buffer_tool_args and self._waiting:
+            if not self.complete:
+                return b""
+            mended = dump_text(parse_arguments("".join(self._arguments)) or {})
+            self._arguments, self._waiting = [mended], [mended]
         return super().flush()
 
     def last_deltas(self, *, truncated: bool) -> list[Payload]:

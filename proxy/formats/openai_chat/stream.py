@@ -248,7 +248,8 @@ class ChatStreamReader:
 
     def _complete(self) -> None:
         """The reply came to its end: closes all blocks and the message."""
-        for kind, piece in self._tags.finish() if self._tags is not None else ():
+        tags, self._tags = self._tags, None
+        for kind, piece in tags.finish() if tags is not None else ():
             self._part(kind, piece)
         reason, _ = self._stop()
         self._blocks.finish(truncated=reason == "max_tokens")
