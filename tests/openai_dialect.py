@@ -76,6 +76,10 @@ def assistant(*content: Any) -> Json:
     return {"role": "assistant", "content": list(content)}
 
 
+def system_message(content: Any) -> Json:
+    return {"role": "system", "content": content}
+
+
 def text(words: str, **fields: Any) -> Json:
     return {"type": "text", "text": words, **fields}
 
