@@ -226,8 +226,7 @@ class ToolBlock(Block):
         """`{}` so far: some servers send that before the arguments proper."""
         return (
             self.complete
-            and bool(self._waiting)
-            and len(self._arguments) <= 2
+            and 0 < len(self._arguments) == len(self._waiting) <= 2
             and "".join(self._arguments).strip() == "{}"
         )
 
