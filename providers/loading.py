@@ -24,17 +24,16 @@ from providers.routing import (
 logger = logging.getLogger("ccf.config")
 
 
-def current_version() -> int:
-    """The number of the newest configuration."""
-    row = ConfigurationVersion.objects.filter(pk=1).values_list("number", flat=True).first()
-    return row or 0
+def current_versions() -> ConfigurationVersion:
+    """The numbers of the newest configuration, health and knowledge."""
+    return ConfigurationVersion.objects.filter(pk=1).first() or ConfigurationVersion()
 
 
 def load_snapshot() -> Snapshot:
     """The whole configuration. A provider whose secrets cannot be decrypted is left out, loudly."""
     with transaction.atomic():
         # The version first: what changes while we read makes us read again.
-        version = current_version()
+        version = current_versions().number
         providers = list(Provider.objects.for_routing())
         tokens = AccessToken.objects.filter(enabled=True)
         known = {bytes.fromhex(t.digest): TokenSpec(t.pk, t.note) for t in tokens}
@@ -48,6 +47,8 @@ def load_snapshot() -> Snapshot:
             probe_interval=settings.probe_interval,
             patience=settings.patience,
             call_budget=settings.call_budget,
+            repairs=settings.repairs,
+            disabled_repairs=frozenset(settings.disabled_repairs),
             log_error_messages=settings.log_error_messages,
         ),
     )
@@ -90,7 +91,18 @@ def spec_of(provider: Provider) -> ProviderSpec:
             first_byte_stream=provider.first_byte_stream_limit,
             idle=provider.idle_limit,
         ),
-        profile=MappingProxyType(dict(provider.profile)),
+        context_window=provider.context_window,
+        max_output_tokens=provider.max_output_tokens,
+        profile=MappingProxyType({**_limits_as_switches(provider), **provider.profile}),
         exact_mappings=MappingProxyType({s: t for s, t in mappings.items() if not is_glob(s)}),
         glob_mappings=order_globs(mappings),
     )
+
+
+def _limits_as_switches(provider: Provider) -> dict[str, int]:
+    """Formats and repairs read what a provider can take from its profile."""
+    limits = {
+        "context_window": provider.context_window,
+        "max_output_tokens": provider.max_output_tokens,
+    }
+    return {name: limit for name, limit in limits.items() if limit is not None}

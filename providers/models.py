@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +16,15 @@ from django.db.models import F
 from django.utils.translation import gettext_lazy as _
 
 from providers import routing
-from providers.fields import EncryptedJSONField, EncryptedTextField, Undecryptable
+from providers.fields import (
+    EncryptedJSONField,
+    EncryptedTextField,
+    NamesField,
+    Undecryptable,
+)
+
+PROFILE_CHECKS: list[Callable[[Mapping[str, Any]], list[str]]] = []
+"""What knows a dialect adds its check of a profile here: it returns the problems, one text each."""
 
 TOKEN_PREFIX = "sk-ccf-"  # noqa: S105 (a prefix)
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -34,9 +43,15 @@ _RESERVED_HEADERS = frozenset(
 
 
 class ConfigurationVersion(models.Model):
-    """One row whose number grows with every change: workers poll it."""
+    """One row whose numbers grow with every change: workers poll it.
+
+    `number` counts changes of the configuration, `health` those of the providers' health,
+    `knowledge` those of what was learned about them.
+    """
 
     number = models.PositiveBigIntegerField(default=0)
+    health = models.PositiveBigIntegerField(default=0)
+    knowledge = models.PositiveBigIntegerField(default=0)
 
     class Meta:
         verbose_name = _("configuration version")
@@ -45,10 +60,10 @@ class ConfigurationVersion(models.Model):
         return str(self.number)
 
     @classmethod
-    def bump(cls) -> None:
-        """Tell every worker to read the configuration again."""
-        if not cls.objects.filter(pk=1).update(number=F("number") + 1):
-            cls.objects.get_or_create(pk=1, defaults={"number": 1})
+    def bump(cls, counter: str = "number") -> None:
+        """Tell every worker to read again what `counter` counts."""
+        if not cls.objects.filter(pk=1).update(**{counter: F(counter) + 1}):
+            cls.objects.get_or_create(pk=1, defaults={counter: 1})
 
 
 class ProviderQuerySet(models.QuerySet["Provider"]):
@@ -114,6 +129,18 @@ class Provider(models.Model):
         default=dict,
         help_text=_("Switches of this provider's dialect; see the documentation."),
     )
+    context_window = models.PositiveIntegerField(
+        _("context window"),
+        null=True,
+        blank=True,
+        help_text=_("Tokens. A call that does not fit is not sent here. Empty: unknown."),
+    )
+    max_output_tokens = models.PositiveIntegerField(
+        _("maximum output"),
+        null=True,
+        blank=True,
+        help_text=_("Tokens. A larger max_tokens is lowered to it. Empty: unknown."),
+    )
     retries = models.PositiveSmallIntegerField(
         _("retries"),
         default=0,
@@ -167,10 +194,11 @@ class Provider(models.Model):
         """Form errors, each at its field."""
         errors = {
             "name": self._name_problem(),
-            "base_url": base_url_problem(self.base_url),
+            # An empty field has been reported as such already.
+            "base_url": base_url_problem(self.base_url) if self.base_url else None,
             "auth_header": self._auth_header_problem(),
             "extra_headers": headers_problem(self.extra_headers),
-            "profile": None if isinstance(self.profile, dict) else _("A JSON object is needed."),
+            "profile": self._profile_problems(),
             "api_key": self._key_problem(),
         }
         found = {field: problem for field, problem in errors.items() if problem}
@@ -183,11 +211,18 @@ class Provider(models.Model):
         return None
 
     def _auth_header_problem(self) -> Any:
+        if not self.auth_header:
+            return None
         if not _HEADER_NAME.fullmatch(self.auth_header):
             return _("This is not a header name.")
         if self.auth_header.lower() in _RESERVED_HEADERS:
             return _("This header is set by the proxy itself.")
         return None
+
+    def _profile_problems(self) -> Any:
+        if not isinstance(self.profile, dict):
+            return _("A JSON object is needed.")
+        return [problem for check in PROFILE_CHECKS for problem in check(self.profile)]
 
     def _key_problem(self) -> Any:
         if self.credentials == self.Credentials.CLIENT:
@@ -199,6 +234,77 @@ class Provider(models.Model):
         if not _header_safe(self.api_key):
             return _("A key may only hold printable ASCII characters.")
         return None
+
+
+class ProviderHealth(models.Model):
+    """Health of a provider, or of one credential or model there, shared by all workers.
+
+    One row is a `health.HealthRow`; times are epoch seconds. `credential` is a hash.
+    """
+
+    provider = models.ForeignKey(Provider, models.CASCADE, related_name="health")
+    credential = models.CharField(_("credential"), max_length=16, blank=True)
+    model = models.CharField(_("model"), max_length=200, blank=True)
+    failures = models.PositiveIntegerField(_("failures in a row"), default=0)
+    last_failure = models.FloatField(_("last failure"), null=True)
+    last_success = models.FloatField(_("last success"), null=True)
+    last_error = models.CharField(_("last error"), max_length=300, blank=True)
+    cause = models.CharField(max_length=16, blank=True)
+    reason = models.CharField(_("reason"), max_length=300, blank=True)
+    since = models.FloatField(null=True)
+    until = models.FloatField(_("cooling down until"), null=True)
+    proven_at = models.FloatField(null=True)
+    probe_at = models.FloatField(null=True)
+    probe_owner = models.CharField(max_length=64, blank=True)
+    probe_until = models.FloatField(null=True)
+    version = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["provider", "credential", "model"], name="one_health_row_per_key"
+            )
+        ]
+        verbose_name = _("provider health")
+        verbose_name_plural = _("provider health")
+
+    def __str__(self) -> str:
+        return f"{self.provider_id} {self.credential} {self.model}".strip()
+
+
+class LearnedFact(models.Model):
+    """A switch of a provider's profile that a repair has found out, for one of its models."""
+
+    provider = models.ForeignKey(Provider, models.CASCADE, related_name="facts")
+    model = models.CharField(_("model"), max_length=200)
+    key = models.CharField(_("switch"), max_length=64)
+    value = models.JSONField(_("value"))
+    repair = models.CharField(_("found out by"), max_length=64)
+    learned_at = models.DateTimeField(_("learned"), auto_now=True)
+    expires = models.FloatField(_("expires"))
+
+    class Meta:
+        ordering = ["provider", "model", "key"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["provider", "model", "key"], name="one_fact_per_switch_and_model"
+            )
+        ]
+        verbose_name = _("learned fact")
+        verbose_name_plural = _("learned facts")
+
+    def __str__(self) -> str:
+        return f"{self.model}: {self.key}"
+
+
+class SignatureOrigin(models.Model):
+    """Which provider has signed a thinking block: a short hash, no content."""
+
+    digest = models.CharField(max_length=16, unique=True)
+    provider = models.ForeignKey(Provider, models.CASCADE, related_name="+")
+
+    def __str__(self) -> str:
+        return self.digest
 
 
 class ModelMapping(models.Model):
@@ -235,6 +341,9 @@ class AccessToken(models.Model):
     enabled = models.BooleanField(_("enabled"), default=True)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
+    plain: str = ""
+    """The token itself, only on the very object that it was generated for."""
+
     class Meta:
         ordering = ["-created_at", "-pk"]
         verbose_name = _("client token")
@@ -246,9 +355,15 @@ class AccessToken(models.Model):
     @classmethod
     def issue(cls, note: str) -> tuple[AccessToken, str]:
         """A new token: the row, and the token itself, which is not kept anywhere."""
-        token = TOKEN_PREFIX + secrets.token_urlsafe(32)
-        row = cls.objects.create(note=note, digest=token_digest(token), hint=token[-4:])
-        return row, token
+        row = cls(note=note)
+        row.generate()
+        row.save()
+        return row, row.plain
+
+    def generate(self) -> None:
+        """Give this row a new token: it is in `plain` until the object is gone."""
+        self.plain = TOKEN_PREFIX + secrets.token_urlsafe(32)
+        self.digest, self.hint = token_digest(self.plain), self.plain[-4:]
 
 
 class ProxySettings(models.Model):
@@ -277,6 +392,14 @@ class ProxySettings(models.Model):
         default=280,
         validators=[MinValueValidator(1)],
         help_text=_("Seconds after which no further attempt is started."),
+    )
+    repairs = models.BooleanField(
+        _("repair requests"),
+        default=True,
+        help_text=_("Mend requests that a provider refuses for a reason that can be mended."),
+    )
+    disabled_repairs = NamesField(
+        _("repairs switched off"), default=list, blank=True, help_text=_("Their names.")
     )
     log_error_messages = models.BooleanField(
         _("keep error messages"),

@@ -62,6 +62,8 @@ class ProviderSpec:
     retry_first: bool = False
     return_client_401: bool = False
     limits: TimeLimits = TimeLimits()
+    context_window: int | None = None
+    max_output_tokens: int | None = None
     profile: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
     exact_mappings: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     glob_mappings: tuple[tuple[str, str], ...] = ()
@@ -81,8 +83,9 @@ class ProviderSpec:
         for name in (model, bare):
             if name in self.exact_mappings:
                 return self.exact_mappings[name]
-        for pattern, target in self.glob_mappings:
-            if fnmatchcase(bare, pattern):
+        for source, target in self.glob_mappings:
+            pattern = source.replace("[", "[[]")  # [1m] is no class of characters
+            if fnmatchcase(model, pattern) or fnmatchcase(bare, pattern):
                 return target
         return model
 
@@ -107,6 +110,8 @@ class Settings:
     probe_interval: float = 300.0
     patience: float = 0.0
     call_budget: float = 280.0
+    repairs: bool = True
+    disabled_repairs: frozenset[str] = frozenset()
     log_error_messages: bool = True
 
 

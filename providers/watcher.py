@@ -1,4 +1,4 @@
-"""Keeps a worker's snapshot of the configuration up to date."""
+"""Keeps what a worker knows in step with the database: the configuration, health and knowledge."""
 
 from __future__ import annotations
 
@@ -8,57 +8,81 @@ import logging
 from django.db import Error as DatabaseError
 
 from providers.database import DatabaseThread
-from providers.loading import current_version, load_snapshot
+from providers.events import emit
+from providers.health_keeper import HealthKeeper
+from providers.knowledge_store import KnowledgeKeeper
+from providers.loading import current_versions, load_snapshot
 from providers.routing import Snapshot
-
-logger = logging.getLogger("ccf.config")
 
 POLL_SECONDS = 1.0
 
 
-class ConfigurationWatcher:
-    """Polls one row and loads the configuration anew when its number has changed."""
+class Watcher:
+    """Polls one row; loads anew whatever has another number than before.
 
-    def __init__(self, poll_seconds: float = POLL_SECONDS) -> None:
+    It wakes early when this worker has news of a provider's health to share.
+    """
+
+    def __init__(
+        self, health: HealthKeeper, knowledge: KnowledgeKeeper, poll_seconds: float = POLL_SECONDS
+    ) -> None:
         self.snapshot = Snapshot(version=-1)
+        self._health = health
+        self._knowledge = knowledge
         self._poll_seconds = poll_seconds
-        self._thread = DatabaseThread("configuration")
+        self._thread = DatabaseThread("watcher")
         self._task: asyncio.Task[None] | None = None
+        self._failed = False
 
     async def start(self) -> None:
-        """Load once, so that the first call finds a configuration; then watch."""
+        """Read everything once, so that the first call finds it; then watch."""
         await self.refresh()
         self._task = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
+        """Share the last news and stop."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        await self._try_refresh()
         await self._thread.close()
 
     async def refresh(self) -> None:
-        """Load the configuration if it has changed."""
-        version = await self._thread.run(current_version)
-        if version == self.snapshot.version:
-            return
-        self.snapshot = snapshot = await self._thread.run(load_snapshot)
-        fields = {
-            "version": snapshot.version,
-            "providers": [provider.name for provider in snapshot.providers],
-            "tokens": len(snapshot.tokens),
-        }
-        logger.info("config.load", extra={"fields": fields})
+        """One exchange with the database."""
+        versions = await self._thread.run(current_versions)
+        if versions.number != self.snapshot.version:
+            self.snapshot = await self._thread.run(load_snapshot)
+            self._health.settings = self.snapshot.settings
+            emit(
+                "config.load",
+                version=self.snapshot.version,
+                providers=[provider.name for provider in self.snapshot.providers],
+                tokens=len(self.snapshot.tokens),
+            )
+        await self._health.exchange(self._thread, versions.health)
+        await self._knowledge.exchange(self._thread, versions.knowledge)
 
     async def _watch(self) -> None:
-        failed = False
         while True:
-            await asyncio.sleep(self._poll_seconds)
             try:
-                await self.refresh()
-                failed = False
-            except (DatabaseError, OSError) as error:
-                # The last good configuration stays in force; said once, not every second.
-                if not failed:
-                    fields = {"message": f"{type(error).__name__}: {error}"}
-                    logger.error("config.unreadable", extra={"fields": fields})
-                failed = True
+                async with asyncio.timeout(self._poll_seconds):
+                    await self._health.changed.wait()
+            except TimeoutError:
+                pass
+            await self._try_refresh()
+
+    async def _try_refresh(self) -> None:
+        try:
+            await self.refresh()
+            self._failed = False
+        except (DatabaseError, OSError) as error:
+            # What was read last stays in force; said once, not every second.
+            if not self._failed:
+                emit(
+                    "config.unreadable",
+                    level=logging.ERROR,
+                    message=f"{type(error).__name__}: {error}",
+                )
+            self._failed = True
+            # News that cannot be written keeps the event set: don't spin on it.
+            self._health.changed.clear()

@@ -22,5 +22,10 @@ class Deadline:
         return other if other is not None and other.at < self.at else self
 
     @property
+    def remaining(self) -> float:
+        """Seconds, negative when it has passed."""
+        return self.at - asyncio.get_running_loop().time()
+
+    @property
     def passed(self) -> bool:
         return asyncio.get_running_loop().time() >= self.at

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from django.db import transaction
 
 from providers.database import DatabaseThread
-from proxy.events import emit
+from providers.events import emit
 from proxy.models import Attempt, RequestLog
 from proxy.records import MAX_MESSAGE, AttemptRecord, CallRecord
 
@@ -130,6 +130,7 @@ def _call_row(record: CallRecord, keep_message: bool) -> RequestLog:
         cache_read_tokens=usage.cache_read,
         cache_creation_tokens=usage.cache_creation,
         usage_estimated=usage.estimated,
+        body_hash=record.body_hash,
         bytes_in=record.bytes_in,
         bytes_out=record.bytes_out,
         dropped=dict(record.dropped),
@@ -150,6 +151,9 @@ def _attempt_row(
         result=attempt.result[:32],
         error_type=_clean(attempt.error_type, 64),
         error_message=_clean(message, MAX_MESSAGE),
+        repairs=attempt.repairs,
+        unmodified=attempt.unmodified,
+        body_hash=attempt.body_hash,
         started_ms=_ms(attempt.started),
         duration_ms=_ms(attempt.duration),
     )

@@ -39,6 +39,7 @@ class RequestLog(models.Model):
     cache_read_tokens = models.PositiveIntegerField(_("cache read tokens"), null=True)
     cache_creation_tokens = models.PositiveIntegerField(_("cache creation tokens"), null=True)
     usage_estimated = models.BooleanField(_("tokens estimated"), default=False)
+    body_hash = models.CharField(_("hash of the body"), max_length=16, blank=True)
     bytes_in = models.PositiveBigIntegerField(_("bytes in"), default=0)
     bytes_out = models.PositiveBigIntegerField(_("bytes out"), default=0)
     dropped = models.JSONField(
@@ -79,6 +80,17 @@ class Attempt(models.Model):
     error_message = models.CharField(_("error message"), max_length=500, blank=True)
     started_ms = models.PositiveIntegerField(_("started (ms)"), default=0)
     duration_ms = models.PositiveIntegerField(_("milliseconds"), default=0)
+
+    repairs = models.JSONField(
+        _("repairs"),
+        default=list,
+        blank=True,
+        help_text=_("What was mended before this try: places and sizes, no content."),
+    )
+    unmodified = models.BooleanField(
+        _("relayed unmodified"), default=False, help_text=_("The body was sent as it came.")
+    )
+    body_hash = models.CharField(_("hash of the body sent"), max_length=16, blank=True)
 
     class Meta:
         ordering = ["number"]

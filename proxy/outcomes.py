@@ -61,12 +61,18 @@ def verdict_of_refusal(reply: ErrorReply, provider: ProviderSpec) -> Verdict:
 
 def is_eligible(reply: ErrorReply) -> bool:
     """Whether an error says something about the provider, and not about the request."""
+    status = amounts_to(reply)
+    return not reply.context_overflow and (status in ELIGIBLE_STATUSES or not 400 <= status < 600)
+
+
+def amounts_to(reply: ErrorReply) -> int:
+    """The status that an error stands for, where its wording knows better than its status."""
     status = reply.upstream_status
-    if status in ELIGIBLE_STATUSES or not 400 <= status < 600:
-        return not reply.context_overflow
     if status in (400, 413) and (reply.rate_limited or _RATE_LIMIT_WORDING.search(reply.message)):
-        return True
-    return status == 400 and bool(_CREDIT_WORDING.search(reply.message))
+        return 429
+    if status == 400 and _CREDIT_WORDING.search(reply.message):
+        return 402
+    return status
 
 
 def verdict_of(failure: Failure, provider: ProviderSpec) -> Verdict:
@@ -132,6 +138,11 @@ class FinalError:
             self._eligible = reply
         else:
             self._other = reply
+
+    @property
+    def is_empty(self) -> bool:
+        """Nobody was reached."""
+        return self._reached == 0
 
     def best(self) -> tuple[ErrorReply, bool]:
         """The reply to send, and whether all it says is that our key was rejected."""

@@ -4,28 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 
-from providers.routing import Settings, Snapshot, Target
-from proxy.answers import JSON, RETRY_IS_POINTLESS, Answer, answered, as_reply, our_headers
+from providers.health import CANCELLED, SUCCESS, Caller, Decision
+from providers.health_keeper import HealthKeeper
+from providers.knowledge import Knowledge
+from providers.routing import Settings, Snapshot, Target, WireFormat
+from proxy.answers import Answer, all_failed, answered, as_reply, nobody_to_ask, our_headers
 from proxy.attempt import Reply, ask
-from proxy.call import Call
+from proxy.call import Call, has_server_tools
 from proxy.deadlines import Deadline
+from proxy.endings import StreamEnding
 from proxy.errors import (
     AnswerLocally,
+    Failure,
     NoProvider,
     RequestRefused,
     UpstreamFailure,
-    error_body,
 )
-from proxy.journal import note_attempt, note_failure, note_success
+from proxy.fitting import Fitting
+from proxy.health_outcomes import health_outcome
+from proxy.journal import (
+    note_admission,
+    note_attempt,
+    note_failure,
+    note_request,
+    note_skip,
+    note_success,
+)
+from proxy.mending import Mending
 from proxy.outcomes import FinalError, Verdict, may_retry, verdict_of
+from proxy.preparing import prepared
 from proxy.records import CallRecord
-from proxy.stream import ClientGone, CommittedStream
+from proxy.stream import CommittedStream
 from proxy.upstream import UpstreamClient
+from proxy.wire import header
 
 RETRY_DELAY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Conversation:
+    """One call on its way: what all its attempts share."""
+
+    call: Call
+    caller: Caller
+    record: CallRecord
+    settings: Settings
+    budget: Deadline
 
 
 class Relay:
@@ -34,9 +62,13 @@ class Relay:
     def __init__(
         self,
         upstream: UpstreamClient,
+        health: HealthKeeper,
+        knowledge: Knowledge,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._upstream = upstream
+        self._health = health
+        self._knowledge = knowledge
         self._sleep = sleep
 
     async def answer(
@@ -44,107 +76,170 @@ class Relay:
     ) -> Answer:
         """Ask one target after the other. Raises `NoProvider` when there is none."""
         if not targets:
-            raise NoProvider(_nobody(call))
+            raise NoProvider(nobody_to_ask(call))
+        caller = Caller(call.credential, call.session_id, call.agent_id)
         budget = Deadline.after(settings.call_budget, "call budget")
-        final = FinalError()
-        for position, target in enumerate(targets):
-            if position and budget.passed:
-                break
-            is_last = position == len(targets) - 1
+        conversation = _Conversation(call, caller, record, settings, budget)
+        while True:
+            result = await self._ask_all(conversation, targets)
+            if isinstance(result, Answer):
+                return result
+            wait = _worth_waiting(result, settings, budget)
+            if wait is None:
+                return all_failed(result, call, record)
+            await self._sleep(wait)
+
+    async def _ask_all(
+        self, conversation: _Conversation, targets: list[Target]
+    ) -> Answer | FinalError:
+        """Everybody who may be asked, in order; in the end whom this session only avoids."""
+        decisions = self._health.admit(targets, conversation.caller)
+        spare = [d for d in decisions if d.avoided and not d.allowed and not d.closed]
+        left = sum(d.allowed for d in decisions) + len(spare)
+        final, fitting = FinalError(), Fitting(conversation.call)
+        try:
+            queue = [(d, d.allowed) for d in decisions] + [(d, True) for d in spare]
+            for decision, asked in queue:
+                if not asked:
+                    note_skip(conversation.record, decision, decision.reason)
+                    continue
+                left -= 1
+                if misfit := fitting.misfit(decision.target.provider):
+                    note_skip(conversation.record, decision, misfit)
+                    continue
+                answer = await self._ask_or_collect(conversation, decision, final, left == 0)
+                if answer is not None:
+                    return answer
+                if conversation.budget.passed:
+                    break
+        finally:
+            for decision in decisions:
+                self._health.release(decision)
+        if final.is_empty and (overflow := fitting.overflow()):
+            final.add(overflow, targets[-1].provider)
+        return final
+
+    async def _ask_or_collect(
+        self, conversation: _Conversation, decision: Decision, final: FinalError, is_last: bool
+    ) -> Answer | None:
+        """An answer for the client, or one more failure for `final`."""
+        try:
+            return await self._ask_one(conversation, decision, is_last=is_last)
+        except (UpstreamFailure, RequestRefused) as failure:
+            target, record = decision.target, conversation.record
+            reply = as_reply(failure, target, conversation.call)
+            if verdict_of(failure, target.provider) is Verdict.GIVE_UP:
+                record.provider = target.name
+                error = record.last_error()
+                return answered(record, reply.status, reply.headers, reply.body, "refused", error)
+            final.add(reply, target.provider)
+            return None
+
+    async def _ask_one(
+        self, conversation: _Conversation, decision: Decision, *, is_last: bool
+    ) -> Answer:
+        """One target: repaired where that helps, retried where nobody else could answer at once."""
+        record, now = conversation.record, self._health.now()
+        target = self._knowledge.informed(decision.target, now)
+        mending = Mending(
+            prepared(conversation.call, target, self._knowledge), target, conversation.settings
+        )
+        pauses = _pauses(target, decision, is_last)
+        kind = "tried"
+        note_admission(record, decision)
+        while True:
+            attempt = note_attempt(record, mending.target, kind)
+            attempt.repairs = mending.notes
             try:
-                return await self._try(call, target, record, budget, is_last)
+                reply = await ask(
+                    self._upstream,
+                    mending.call,
+                    mending.target,
+                    budget=conversation.budget,
+                    last_resort=is_last,
+                    on_request=partial(note_request, record, attempt, conversation.call),
+                )
             except AnswerLocally as local:
+                record.end_attempt(attempt, "local")
                 record.provider, record.model_sent = target.name, target.model
                 headers = [(b"content-type", local.content_type)]
                 return answered(record, 200, headers, local.body, "answered")
             except (UpstreamFailure, RequestRefused) as failure:
-                reply = as_reply(failure, target, call)
-                if verdict_of(failure, target.provider) is Verdict.GIVE_UP:
-                    record.provider = target.name
-                    error = record.last_error()
-                    return answered(
-                        record, reply.status, reply.headers, reply.body, "refused", error
-                    )
-                final.add(reply, target.provider)
-        return _all_failed(final, call, record)
-
-    async def _try(
-        self, call: Call, target: Target, record: CallRecord, budget: Deadline, is_last: bool
-    ) -> Answer:
-        """One target, retried where its row allows it and nobody else could answer at once."""
-        provider = target.provider
-        retries = provider.retries if is_last or provider.retry_first else 0
-        delay = RETRY_DELAY
-        for number in range(retries + 1):
-            attempt = note_attempt(record, target, "retried" if number else "tried")
-            try:
-                reply = await ask(self._upstream, call, target, budget=budget, last_resort=is_last)
-            except (UpstreamFailure, RequestRefused) as failure:
-                note_failure(record, attempt, target, call, failure)
-                if number == retries or budget.passed or not may_retry(failure):
-                    raise
+                note_failure(record, attempt, target, conversation.call, failure)
+                if mending.mend(failure):
+                    kind = "repaired"
+                    continue
+                pause = next(pauses, None)
+                if pause is None or not may_retry(failure) or conversation.budget.passed:
+                    mending.learn(self._knowledge, target, now, helped=False)
+                    verdict = mending.verdict(failure)
+                    self._learn(conversation, decision, verdict, attempt.error_message)
+                    raise verdict from None
             except asyncio.CancelledError:
                 record.end_attempt(attempt, "cancelled")
+                self._health.record(decision, conversation.caller, CANCELLED)
                 raise
             else:
-                note_success(record, attempt, target, reply)
-                return _commit(reply, target, record)
-            await self._sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311 (jitter)
-            delay *= 2
-        raise AssertionError("the last try returns or raises")
+                note_success(record, attempt, mending.target, reply)
+                mending.learn(self._knowledge, target, now, helped=True)
+                return self._commit(conversation, decision, reply)
+            await self._sleep(pause)
+            kind = "retried"
+
+    def _learn(
+        self, conversation: _Conversation, decision: Decision, failure: Failure, message: str
+    ) -> None:
+        outcome = health_outcome(failure, decision.target, self._health.now(), message)
+        self._health.record(decision, conversation.caller, outcome)
+
+    def _commit(self, conversation: _Conversation, decision: Decision, reply: Reply) -> Answer:
+        """From here on the client hears this provider and no other."""
+        record, caller = conversation.record, conversation.caller
+        ending = StreamEnding(self._health, self._knowledge, decision, caller, record)
+        if reply.stream is None:
+            ending.note_signatures(reply.body)
+            self._health.record(decision, caller, SUCCESS)
+            return answered(record, reply.status, reply.headers, reply.body, "answered")
+        if decision.probe:
+            # Content has come, so its quota is back: nobody has to wait for the end to know.
+            self._health.record(decision, caller, SUCCESS)
+            ending = replace(ending, decision=Decision(decision.target, self._health.now()))
+        chunks = CommittedStream(
+            reply.stream, decision.target.provider.limits, ending.on_end, ending.on_data
+        )
+        return Answer(reply.status, [*reply.headers, *our_headers(record)], chunks=chunks)
+
+
+def _pauses(target: Target, decision: Decision, is_last: bool) -> Iterator[float]:
+    """Seconds before each retry of a target; none while somebody else could answer at once."""
+    provider = target.provider
+    may_wait = (is_last or provider.retry_first) and not decision.probe
+    for number in range(provider.retries if may_wait else 0):
+        yield RETRY_DELAY * 2**number * random.uniform(0.75, 1.25)  # noqa: S311 (jitter)
 
 
 def targets_of(call: Call, snapshot: Snapshot) -> list[Target]:
-    """The targets of a call in their order."""
-    return snapshot.targets_for(
+    """The targets of a call in their order.
+
+    Server tools (web search and the like) only exist in Anthropic's format: such
+    a call goes to providers that speak it before any other.
+    """
+    targets = snapshot.targets_for(
         call.model,
         with_client_credentials=bool(call.credential),
         skip_client_providers=call.skip_client_providers,
     )
+    formats = {target.provider.format for target in targets}
+    if len(formats) > 1 and has_server_tools(call.body):
+        targets.sort(key=lambda target: target.provider.format is not WireFormat.ANTHROPIC)
+    return targets
 
 
-def _commit(reply: Reply, target: Target, record: CallRecord) -> Answer:
-    """From here on the client hears this provider and no other."""
-    if reply.stream is None:
-        return answered(record, reply.status, reply.headers, reply.body, "answered")
-    chunks = CommittedStream(
-        reply.stream,
-        target.provider.limits,
-        on_end=partial(_end_of_stream, record),
-        on_bytes=partial(_count_bytes, record),
-    )
-    return Answer(reply.status, [*reply.headers, *our_headers(record)], chunks=chunks)
-
-
-def _all_failed(final: FinalError, call: Call, record: CallRecord) -> Answer:
+def _worth_waiting(final: FinalError, settings: Settings, budget: Deadline) -> float | None:
+    """Seconds until the last provider is back, if that is soon enough to be waited for."""
     reply, only_our_key = final.best()
-    if only_our_key:
-        message = (
-            f"provider {final.rejected_by} rejected the proxy's credentials; "
-            "check its key in the proxy's admin"
-        )
-        body = error_body(502, message, call.request_id)
-        return answered(record, 502, [JSON, RETRY_IS_POINTLESS], body, "failed", message)
-    return answered(record, reply.status, reply.headers, reply.body, "failed", record.last_error())
-
-
-def _nobody(call: Call) -> str:
-    if call.credential:
-        return "no provider is configured: enable one in the proxy's admin, under Providers"
-    return (
-        "no provider can answer this call: it carries no credentials of its own, and no provider "
-        "with a key is enabled. Log in to Claude, or add a provider in the proxy's admin"
-    )
-
-
-def _count_bytes(record: CallRecord, size: int) -> None:
-    record.bytes_out += size
-
-
-def _end_of_stream(record: CallRecord, failure: Exception | None) -> None:
-    if failure is None:
-        record.finish("answered")
-    elif isinstance(failure, ClientGone):
-        record.finish("cancelled")
-    else:
-        record.finish("broken", str(failure))
+    value = header(reply.headers, b"retry-after") or b""
+    if only_our_key or not settings.patience or not value.isdigit() or reply.status < 429:
+        return None
+    seconds = float(value)
+    return seconds if 0 < seconds <= min(settings.patience, budget.remaining) else None

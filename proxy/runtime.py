@@ -8,9 +8,11 @@ from contextlib import contextmanager
 
 from django.conf import settings
 
+from providers.events import emit
+from providers.health_keeper import HealthKeeper
+from providers.knowledge_store import KnowledgeKeeper
 from providers.routing import Snapshot
-from providers.watcher import ConfigurationWatcher
-from proxy.events import emit
+from providers.watcher import Watcher
 from proxy.logbook import Logbook
 from proxy.records import CallRecord
 from proxy.relay import Relay
@@ -25,16 +27,18 @@ class Runtime:
 
     def __init__(self, upstream: UpstreamClient | None = None) -> None:
         self.upstream = upstream or UpstreamClient()
-        self.configuration = ConfigurationWatcher()
+        self.health = HealthKeeper()
+        self.knowledge = KnowledgeKeeper()
+        self.watcher = Watcher(self.health, self.knowledge)
         self.logbook = Logbook(settings.LOG_QUEUE_SIZE)
-        self.relay = Relay(self.upstream)
+        self.relay = Relay(self.upstream, self.health, self.knowledge.table)
         self._live = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     @property
     def snapshot(self) -> Snapshot:
-        return self.configuration.snapshot
+        return self.watcher.snapshot
 
     @contextmanager
     def live_call(self) -> Iterator[None]:
@@ -63,7 +67,7 @@ class Runtime:
         self.logbook.put(record)
 
     async def start(self) -> None:
-        await self.configuration.start()
+        await self.watcher.start()
         self.logbook.start()
 
     async def stop(self) -> None:
@@ -74,5 +78,5 @@ class Runtime:
         except TimeoutError:
             pass
         await self.upstream.close()
-        await self.configuration.stop()
+        await self.watcher.stop()
         await self.logbook.close()

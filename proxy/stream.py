@@ -12,7 +12,13 @@ from collections.abc import AsyncGenerator, Callable
 from providers.routing import TimeLimits
 from proxy.attempt import OpenStream, read_on
 from proxy.deadlines import Deadline
-from proxy.errors import ProxyError, TimeLimitExceeded, UpstreamFailure
+from proxy.errors import (
+    NetworkFailure,
+    ProxyError,
+    TimeLimitExceeded,
+    UpstreamFailure,
+    UpstreamRefused,
+)
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 PING_SECONDS = 15.0
@@ -38,12 +44,12 @@ class CommittedStream:
         stream: OpenStream,
         limits: TimeLimits,
         on_end: Callable[[Exception | None], None],
-        on_bytes: Callable[[int], None],
+        on_data: Callable[[bytes], None],
     ) -> None:
         self._stream = stream
         self._limits = limits
         self._on_end = on_end
-        self._on_bytes = on_bytes
+        self._on_data = on_data
         self._ended = False
         self._data = self._chunks()
 
@@ -59,7 +65,7 @@ class CommittedStream:
         except UpstreamFailure as failure:
             self._end(failure)
             raise StreamBroken(failure.message) from failure
-        self._on_bytes(len(data))
+        self._on_data(data)
         return data
 
     async def aclose(self) -> None:
@@ -73,9 +79,9 @@ class CommittedStream:
             self._end(None)
         elif reader.error is not None:
             # The upstream said so itself; the client has read it.
-            self._end(UpstreamFailure(reader.error.message))
+            self._end(UpstreamRefused(reader.error))
         else:
-            self._end(UpstreamFailure("the stream was cut off"))
+            self._end(NetworkFailure("the stream was cut off"))
             raise StreamBroken("the stream was cut off")
 
     def _end(self, failure: Exception | None) -> None:

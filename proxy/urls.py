@@ -12,6 +12,7 @@ urlpatterns = [
     path("v1/messages/count_tokens", views.count_tokens),
     path("v1/v1/messages/count_tokens", views.count_tokens),
     re_path(r"^v1/(?:v1/)?models(?:/[^/]+)?/?$", views.models),
+    path("v1/ccf/status", views.status),
     path("api/hello", views.greet),
     path("api/event_logging/batch", views.greet),
     path("healthz", views.healthz),

@@ -9,23 +9,26 @@ import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
 from typing import Any
+from urllib.parse import parse_qs
 
 import orjson
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.urls import reverse
 
+from providers.events import emit
 from providers.routing import Target
 from proxy import lookups
 from proxy.access import Caller, identify
 from proxy.answers import JSON, RETRY_IS_POINTLESS, Answer
 from proxy.call import COUNT_TOKENS, MESSAGES, Call, read_routing
 from proxy.errors import ClientError, NotAuthenticated, NotFound, error_body
-from proxy.events import emit
 from proxy.records import CallRecord
 from proxy.relay import targets_of
 from proxy.requests import ApiRequest
 from proxy.responses import RelayResponse
 from proxy.runtime import Runtime
+from proxy.status import overview, session_figures
 from proxy.upstream import UpstreamClient
 from proxy.wire import header
 
@@ -93,6 +96,21 @@ async def models(request: ApiRequest, request_id: str) -> RelayResponse:
 async def anything_else(request: ApiRequest, request_id: str) -> RelayResponse:
     answerer = _by(lookups.pass_through)
     return await _serve(request, request_id, request.raw_path, answerer, has_model=False)
+
+
+@in_envelope
+async def status(request: ApiRequest, request_id: str) -> RelayResponse:
+    """For a status line: who answers now and why, and how this session fared."""
+    _only(request, "GET")
+    runtime = request.runtime
+    identify(request.raw_headers, runtime.snapshot, allow_anonymous=settings.ALLOW_ANONYMOUS)
+    body = overview(runtime.snapshot, runtime.health.table, runtime.health.now())
+    query = parse_qs(request.query.decode("latin-1"))
+    session_id = _text(request, b"x-claude-code-session-id") or query.get("session", [""])[0]
+    if session_id:
+        figures = sync_to_async(session_figures, thread_sensitive=False)
+        body["session"] = await figures(session_id[:128])
+    return RelayResponse(200, [JSON], orjson.dumps(body))
 
 
 async def greet(request: ApiRequest, **captured: str) -> RelayResponse:

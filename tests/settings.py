@@ -8,10 +8,20 @@ import tempfile
 _data = tempfile.mkdtemp(prefix="fallbackproxy-tests-")
 atexit.register(shutil.rmtree, _data, ignore_errors=True)
 
-for _name in ("DATABASE_URL", "ALLOW_ANONYMOUS", "ALLOWED_HOSTS", "DEBUG", "LOG_LEVEL"):
+for _name in (
+    "ALLOW_ANONYMOUS",
+    "BEHIND_PROXY",
+    "CSRF_TRUSTED_ORIGINS",
+    "DATABASE_URL",
+    "DEBUG",
+    "LOG_LEVEL",
+    "TIME_ZONE",
+):
     os.environ.pop(_name, None)
 os.environ["DATA_DIR"] = _data
 os.environ["SECRET_KEY"] = "only-for-tests"
+os.environ["ENCRYPTION_KEY"] = "dGVzdC10ZXN0LXRlc3QtdGVzdC10ZXN0LXRlc3QtdGU="
+os.environ["ALLOWED_HOSTS"] = "testserver,localhost,127.0.0.1"
 if "TEST_DATABASE_URL" in os.environ:
     os.environ["DATABASE_URL"] = os.environ["TEST_DATABASE_URL"]
 

@@ -61,6 +61,10 @@ class Ledger:
             self._pending.popleft()
             self._drained = max(0, self._drained - 1)
 
+    @property
+    def has_changes(self) -> bool:
+        return len(self._pending) > self._drained
+
     def drain(self) -> list[HealthEvent]:
         events = list(islice(self._pending, self._drained, None))
         self._drained = len(self._pending)

@@ -74,7 +74,11 @@ class HealthTable:
     def record(
         self, decision: Decision, caller: Caller, outcome: Outcome, settings: Settings, now: float
     ) -> None:
-        """How the attempt of `decision` went. It counts once, whatever comes after it."""
+        """How the attempt of `decision` went. It counts once, whatever comes after it.
+
+        A success is best recorded when the reply is committed: a probe then reopens the provider
+        at once, and a stream that dies later is a matter for `avoid`.
+        """
         if decision.settled:
             return
         decision.settled = True
@@ -100,6 +104,14 @@ class HealthTable:
 
     # What status pages and operators use
 
+    def closed_for(
+        self, target: Target, caller: Caller, settings: Settings, now: float
+    ) -> float | None:
+        """When the cooldown that closes `target` to this caller ends; None without one."""
+        decision = Decision(target, now)
+        self._judge(decision, caller, {}, settings)
+        return decision.until
+
     def state_of(self, provider_id: int, settings: Settings, now: float) -> ProviderState:
         """The health of a provider, with what is closed for single credentials and models."""
         row = self._ledger.wide.get(provider_id) or HealthRow(HealthKey(provider_id))
@@ -124,6 +136,11 @@ class HealthTable:
         self._ledger.note(event, settings, now)
 
     # What the writer and the watcher use
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether `drain_changes` would return anything."""
+        return self._ledger.has_changes
 
     def drain_changes(self) -> list[HealthEvent]:
         """The events since the last drain, in order, to be applied to the shared rows.
@@ -214,7 +231,7 @@ class HealthTable:
         """A success proves the provider, the credential and the model that it used, no others."""
         leases = self._take_leases(decision)
         for key in keys_of(decision.target, caller.credential):
-            if key in leases or self._is_news(key, now):
+            if self._is_news(key, now):
                 owner = self.worker if key in leases else ""
                 event = HealthEvent(key, EventKind.SUCCESS, now, started=decision.at, owner=owner)
                 self._ledger.note(event, settings, now)

@@ -1,0 +1,125 @@
+"""Filters of the request history that stay cheap at a million rows.
+
+What there is to choose from is never asked of the whole table.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from typing import Any, cast
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from providers.models import Provider
+from proxy.call import COUNT_TOKENS, MESSAGES
+from proxy.models import RequestLog
+
+RECENT_ROWS = 5_000
+"""How many of the newest rows are looked through for the choices of a filter."""
+
+Calls = QuerySet[RequestLog]
+
+
+def recent_values(request: HttpRequest) -> dict[str, set[str]]:
+    """Which providers, models and tokens the newest rows name. One look per page."""
+    known = getattr(request, "_ccf_recent_values", None)
+    if known is None:
+        known = _look()
+        request._ccf_recent_values = known  # type: ignore[attr-defined]
+    return cast("dict[str, set[str]]", known)
+
+
+def _look() -> dict[str, set[str]]:
+    fields = ("provider", "model", "token")
+    newest = RequestLog.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    recent = RequestLog.objects.filter(pk__gt=newest - RECENT_ROWS).order_by()
+    rows = recent.values_list(*fields).distinct()
+    return {
+        name: set(values) for name, values in zip(fields, zip(*rows, strict=True), strict=False)
+    }
+
+
+class RecentValueFilter(admin.SimpleListFilter):
+    """The calls with exactly one value in `column`."""
+
+    column = ""
+    empty: Any = None
+
+    def known(self, request: HttpRequest) -> set[str]:
+        return recent_values(request).get(self.column, set())
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        names = self.known(request) | {""}
+        if (chosen := self.value()) is not None:
+            names.add(chosen)
+        return [(name, name or self.empty) for name in sorted(names, key=lambda n: (not n, n))]
+
+    def queryset(self, request: HttpRequest, queryset: Calls) -> Calls:
+        chosen = self.value()
+        return queryset if chosen is None else queryset.filter(**{self.column: chosen})
+
+
+class ProviderFilter(RecentValueFilter):
+    title = _("answered by")
+    column = parameter_name = "provider"
+    empty = _("nobody")
+
+    def known(self, request: HttpRequest) -> set[str]:
+        return super().known(request) | set(Provider.objects.values_list("name", flat=True))
+
+
+class ModelFilter(RecentValueFilter):
+    title = _("model asked for")
+    column = parameter_name = "model"
+    empty = _("none")
+
+
+class TokenFilter(RecentValueFilter):
+    title = _("token")
+    column = parameter_name = "token"
+    empty = _("none")
+
+
+class TimeFilter(admin.SimpleListFilter):
+    title = _("time")
+    parameter_name = "since"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterator[tuple[str, Any]]:
+        return iter(
+            (
+                ("1", _("last hour")),
+                ("24", _("last 24 hours")),
+                ("168", _("last 7 days")),
+                ("720", _("last 30 days")),
+            )
+        )
+
+    def queryset(self, request: HttpRequest, queryset: Calls) -> Calls:
+        hours = self.value()
+        if hours not in dict(self.lookup_choices):
+            return queryset
+        return queryset.filter(time__gte=timezone.now() - datetime.timedelta(hours=int(hours)))
+
+
+class PathFilter(admin.SimpleListFilter):
+    title = _("kind")
+    parameter_name = "kind"
+    paths = {"messages": MESSAGES, "count": COUNT_TOKENS}
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [
+            ("messages", _("messages")),
+            ("count", _("token counts")),
+            ("other", _("other")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: Calls) -> Calls:
+        if self.value() == "other":
+            return queryset.exclude(path__in=self.paths.values())
+        path = self.paths.get(self.value() or "")
+        return queryset.filter(path=path) if path else queryset

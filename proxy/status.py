@@ -1,0 +1,79 @@
+"""Who would answer now, and when the primary is back: for status lines and for operators."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from typing import Any
+
+from providers.health import Condition, HealthTable, ProviderState
+from providers.routing import ProviderSpec, Settings, Snapshot
+from proxy.models import RequestLog
+
+
+def provider_lines(
+    providers: Iterable[ProviderSpec], table: HealthTable, settings: Settings, now: float
+) -> list[dict[str, Any]]:
+    """Each provider with its state. Times in ISO 8601, `returns_in` in seconds."""
+    return [_line(p, table.state_of(p.id, settings, now), now) for p in providers]
+
+
+def overview(snapshot: Snapshot, table: HealthTable, now: float) -> dict[str, Any]:
+    """`provider` is the first one that is open, `primary` the first one of all."""
+    lines = provider_lines(snapshot.providers, table, snapshot.settings, now)
+    open_ones = [line for line in lines if line["state"] in _OPEN]
+    skipped = [line for line in lines if line["state"] not in _OPEN]
+    in_use = open_ones[0] if open_ones else min(skipped, key=_return, default=None)
+    before = skipped[0] if skipped and in_use is not lines[0] else None
+    return {
+        "provider": in_use["name"] if in_use else None,
+        "reason": f"{before['name']}: {before['reason']}" if before else None,
+        "primary": lines[0] if lines else None,
+        "providers": lines,
+    }
+
+
+def session_figures(session_id: str) -> dict[str, Any]:
+    """Calls of one Claude Code session, and how many of them a fallback answered. A query."""
+    calls = RequestLog.objects.filter(session_id=session_id, path="/v1/messages")
+    last = calls.order_by("-id").values_list("provider", flat=True).first()
+    return {
+        "id": session_id,
+        "calls": calls.count(),
+        "fallbacks": calls.filter(fell_back=True).count(),
+        "last_provider": last or None,
+    }
+
+
+_OPEN = frozenset({Condition.HEALTHY.value, Condition.FAILING.value})
+
+
+def _line(provider: ProviderSpec, state: ProviderState, now: float) -> dict[str, Any]:
+    """A provider's own cooldown, else the longest one of a credential or model there."""
+    worst = max((state, *state.limits), key=lambda s: s.until or 0.0)
+    scope = "model" if worst.key.model else "credential" if worst.key.credential else "provider"
+    closed = worst.until is not None
+    return {
+        "name": provider.name,
+        "state": worst.condition.value,
+        "reason": worst.reason or None,
+        "scope": scope if closed else None,
+        "model": worst.key.model or None,
+        "returns_at": _iso(worst.until),
+        "returns_in": round(worst.until - now) if worst.until is not None else None,
+        "failures": state.failures,
+        "last_failure": _iso(state.last_failure),
+        "last_success": _iso(state.last_success),
+        "last_error": state.last_error or None,
+    }
+
+
+def _return(line: dict[str, Any]) -> float:
+    seconds: float | None = line["returns_in"]
+    return seconds if seconds is not None else 0.0
+
+
+def _iso(moment: float | None) -> str | None:
+    if moment is None:
+        return None
+    return datetime.datetime.fromtimestamp(moment, datetime.UTC).isoformat(timespec="seconds")
