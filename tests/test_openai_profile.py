@@ -9,12 +9,12 @@ import pytest
 
 from proxy.formats.openai_chat import validate_profile
 from proxy.formats.openai_chat.profile import (
-    _CHECKS,
     PRESETS,
     Profile,
     guess_preset,
     profile_for,
 )
+from proxy.formats.openai_chat.switches import CHECKS
 from tests.openai_dialect import target
 
 HOSTS = {
@@ -47,7 +47,7 @@ def test_presets_are_valid_themselves():
 
 
 def test_every_switch_can_be_overridden_and_is_checked():
-    assert _CHECKS.keys() == {switch.name for switch in fields(Profile)}
+    assert CHECKS.keys() == {switch.name for switch in fields(Profile)}
     assert profile_for(target("mistral", tool_id_style="asis40")).tool_id_style == "asis40"
     assert profile_for(target("mistral", tool_id_style="asis40")).prefill == "mistral_prefix"
     assert profile_for(target(preset="mistral")).tool_id_style == "alnum9"
