@@ -28,6 +28,9 @@ MAX_HELD_BYTES = 16 * 1024 * 1024
 SETTLE_SECONDS = 1.0
 """How long a stream may stay open after its last event."""
 
+MAX_ERROR_TEXT = 4000
+"""More than is kept: what is cut off before it is redacted may end in half a secret."""
+
 _OVERFLOW = re.compile(r"prompt is too long|input is too long", re.IGNORECASE)
 _CONTENT_EVENTS = frozenset({"content_block_start", "message_delta"})
 
@@ -244,7 +247,7 @@ def read_error(status: int, headers: HeaderPairs, body: bytes) -> ErrorReply:
     try:
         error = _read_head(body).error
     except ValueError:
-        message = body[:500].decode("utf-8", "replace")
+        message = body[:MAX_ERROR_TEXT].decode("utf-8", "replace")
     else:
         if isinstance(error, dict):
             kind, message = str(error.get("type") or ""), str(error.get("message") or "")
