@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from django.conf import settings
 from django.db import connection
+from django.test import override_settings
 
 from fallbackproxy.logs import BackgroundStderr
 
@@ -64,7 +65,8 @@ def everything_logged() -> Iterator[io.StringIO]:
     try:
         for logger in loggers:
             logger.setLevel(logging.DEBUG)
-        yield stderr
+        with override_settings(DEBUG=True):  # Django logs its SQL, parameters and all
+            yield stderr
     finally:
         for logger, level in before:
             logger.setLevel(level)

@@ -91,10 +91,11 @@ async def watched() -> AsyncIterator[Watched]:
     database = await sync_to_async(whole_database)()
     assert "the-session" in database
     assert "request.start" in stderr.getvalue()
-    assert '"logger": "httpcore' in stderr.getvalue()
+    assert "INSERT INTO" in stderr.getvalue()
     watch.written = database + stderr.getvalue()
     assert watch.canaries.found_in(database) == []
-    assert watch.canaries.found_in(stderr.getvalue()) == []
+    lines = stderr.getvalue().splitlines()
+    assert [line for line in lines if watch.canaries.found_in(line)] == []
 
 
 def careless(answer: Callable[[str], Step]) -> Step:
@@ -124,6 +125,9 @@ async def test_nothing_leaks_from_calls_that_succeed_or_fall_over(streaming: boo
             assert watch.canaries.found_in(f"{answer.headers} {answer.body!r}") == []
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n-\r\n"
+
+
 def unspaced(words: str) -> bytes:
     return words.replace(" ", "_").encode()
 
@@ -141,6 +145,11 @@ FAILS = [
     careless(lambda words: raw(b"HTTP/1.1 200 OK\r\n" + unspaced(words) + b"\r\n\r\n")),
     careless(lambda words: reply(200, b"", [(b"content-encoding", unspaced(words))])),
     careless(lambda words: stream(words.encode(), Then.CUT)),
+    careless(
+        lambda words: raw(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n-\r\n" + unspaced(words)
+        )
+    ),
     drop(),
 ]
 
@@ -151,6 +160,19 @@ async def test_nothing_leaks_from_calls_that_fail(streaming: bool) -> None:
         for step in FAILS:
             for target in ("/v1/messages", "/v1/messages/count_tokens", "/v1/files"):
                 await watch.call(step, step, streaming=streaming, target=target)
+
+
+async def test_no_half_of_a_secret_is_left_where_a_text_is_cut_to_length() -> None:
+    """Whatever the place at which the history cuts it."""
+
+    async def padded(connection: Connection, request: Received) -> None:
+        key = b" ".join(request.values("authorization") + request.values("x-api-key"))
+        await reply(502, b"." * (500 - len(fake.requests) * 4) + b" " + key)(connection, request)
+
+    async with watched() as watch:
+        fake = watch._other
+        for _ in range(30):
+            await watch.call(drop(), padded)
 
 
 BREAKS = [
