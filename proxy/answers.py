@@ -10,6 +10,7 @@ from proxy.errors import (
     Failure,
     RequestRefused,
     TimeLimitExceeded,
+    UpstreamFailure,
     UpstreamRefused,
     error_body,
     error_type,
@@ -61,15 +62,22 @@ def answered(
 
 def as_reply(failure: Failure, target: Target, call: Call) -> ErrorReply:
     """A failure as the client would hear it, in our words where the provider has said nothing."""
-    if isinstance(failure, UpstreamRefused):
+    if isinstance(failure, UpstreamRefused) and failure.reply.status >= 400:
         return failure.reply
     if isinstance(failure, RequestRefused):
         status, message, extra = failure.status, failure.message, []
     else:
         status = 504 if isinstance(failure, TimeLimitExceeded) else 502
-        message, extra = f"{failure.message} (provider {target.name})", [RETRY_SOON]
+        message, extra = f"{_in_words(failure)} (provider {target.name})", [RETRY_SOON]
     body = error_body(status, message, call.request_id)
     return ErrorReply(status, [JSON, *extra], body, error_type(status), message, status)
+
+
+def _in_words(failure: UpstreamFailure) -> str:
+    if isinstance(failure, UpstreamRefused):
+        # Not passed on: a client would follow a redirect, its credentials in hand.
+        return f"status {failure.reply.upstream_status} where an answer was expected"
+    return failure.message
 
 
 def all_failed(final: FinalError, call: Call, record: CallRecord) -> Answer:

@@ -64,12 +64,12 @@ class Call:
 
         The view has checked that it is a JSON object. orjson refuses the lone
         surrogates that JavaScript clients send for a cut emoji; the standard
-        library reads them.
+        library reads them. Bytes that are no UTF-8 are replaced.
         """
         try:
             document = orjson.loads(self.body)
         except orjson.JSONDecodeError:
-            document = json.loads(self.body)
+            document = json.loads(self.body.decode(errors="replace"))
         if not isinstance(document, dict):
             raise TypeError("the body of a call is a JSON object")
         return document
