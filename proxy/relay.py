@@ -239,7 +239,7 @@ def _worth_waiting(final: FinalError, settings: Settings, budget: Deadline) -> f
     """Seconds until the last provider is back, if that is soon enough to be waited for."""
     reply, only_our_key = final.best()
     value = header(reply.headers, b"retry-after") or b""
-    if only_our_key or not settings.patience or not value.isdigit() or reply.status < 429:
+    if only_our_key or not settings.patience or not value.isdigit() or reply.upstream_status < 429:
         return None
     seconds = float(value)
     return seconds if 0 < seconds <= min(settings.patience, budget.remaining) else None

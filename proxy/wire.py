@@ -39,7 +39,7 @@ class ErrorReply:
     Anthropic-format provider, translated from any other. `type` and `message`
     are what it says, for the log and for classification (`message` is the text
     of the body where nothing else was found; both may be empty).
-    `upstream_status` is the status as received.
+    `upstream_status` is the status as received, 0 where nothing was.
     `context_overflow` and `rate_limited` say that the wording is one, whatever the status.
     """
 
