@@ -166,11 +166,11 @@ class Relay:
                 return answered(record, 200, headers, local.body, "answered")
             except (UpstreamFailure, RequestRefused) as failure:
                 note_failure(record, attempt, target, conversation.call, failure)
-                if mending.mend(failure):
+                if not conversation.budget.passed and mending.mend(failure):
                     kind = "repaired"
                     continue
-                pause = next(pauses, None)
-                if pause is None or not may_retry(failure) or conversation.budget.passed:
+                pause = next(pauses, None) if may_retry(failure) else None
+                if pause is None or pause >= conversation.budget.remaining:
                     mending.learn(self._knowledge, target, now, helped=False)
                     verdict = mending.verdict(failure)
                     self._learn(conversation, decision, verdict, attempt.error_message)
