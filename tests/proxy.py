@@ -182,7 +182,6 @@ async def serving(
         Application(),
         lifespan="on",
         log_config=None,
-        access_log=False,
         server_header=False,
         date_header=False,
         timeout_keep_alive=75,

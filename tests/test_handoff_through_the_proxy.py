@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.proxy import Clock, Proxy, body_of, fallback, primary, running_proxy
+from tests.proxy import WITH_DATABASE, Clock, Proxy, body_of, fallback, primary, running_proxy
 from tests.raw_http import Reply
 from tests.upstreams import (
     BLOCK,
@@ -20,7 +20,7 @@ from tests.upstreams import (
     stream,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = WITH_DATABASE
 
 SESSION, AGENT = "x-claude-code-session-id", "x-claude-code-agent-id"
 ALICE = [(SESSION, "session-a"), (AGENT, "agent-1")]

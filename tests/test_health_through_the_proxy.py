@@ -7,7 +7,17 @@ import json
 import pytest
 
 from proxy.models import Attempt
-from tests.proxy import CLIENT_KEY, Clock, Proxy, body_of, fallback, primary, running_proxy, until
+from tests.proxy import (
+    CLIENT_KEY,
+    WITH_DATABASE,
+    Clock,
+    Proxy,
+    body_of,
+    fallback,
+    primary,
+    running_proxy,
+    until,
+)
 from tests.proxy import serving as worker_of
 from tests.raw_http import Reply
 from tests.upstreams import (
@@ -26,7 +36,7 @@ from tests.upstreams import (
     used_up,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = WITH_DATABASE
 
 COOLDOWNS = {"max_cooldown": 300}
 HOUR = 3600

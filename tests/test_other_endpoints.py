@@ -197,6 +197,21 @@ async def test_any_other_endpoint_passes_unchanged_both_ways(
                 assert other.requests == []
 
 
+async def test_a_mapping_changes_nothing_at_another_endpoint() -> None:
+    mappings = {"anthropic-primary": {"*": "mapped"}}
+    async with FakeProvider(message()) as up:
+        async with running_proxy(primary(up), mappings=mappings) as proxy:
+            for target in ("/v1/messages/batches", "/v1/complete"):
+                await proxy.call(b'{"model":"m"}', target=target)
+                assert up.requests[-1].body == b'{"model":"m"}'
+
+
+async def test_a_doubled_v1_is_taken_for_one() -> None:
+    async with FakeProvider(message()) as up, running_proxy(primary(up)) as proxy:
+        await proxy.call(method="GET", target="/v1/v1/files/v1/v1?x=/v1/v1")
+        assert names(up.requests) == ["GET /v1/files/v1/v1?x=/v1/v1"]
+
+
 @pytest.mark.parametrize("status", [302, 400, 401, 404, 429, 500, 529])
 async def test_any_status_of_another_endpoint_passes(status: int) -> None:
     async with FakeProvider(reply(status, b"as it is")) as up:

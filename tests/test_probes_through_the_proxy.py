@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from tests.proxy import Clock, Proxy, body_of, fallback, primary, running_proxy, until
+from tests.proxy import (
+    WITH_DATABASE,
+    Clock,
+    Proxy,
+    body_of,
+    fallback,
+    primary,
+    running_proxy,
+    until,
+)
 from tests.raw_http import Reply
 from tests.upstreams import (
     BLOCK,
@@ -27,7 +36,7 @@ from tests.upstreams import (
     used_up,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = WITH_DATABASE
 
 INTERVAL = 300
 HOUR = 3600

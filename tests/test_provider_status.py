@@ -7,15 +7,14 @@ import json
 import re
 from typing import Any
 
-import pytest
 from asgiref.sync import sync_to_async
 from django.core.management import call_command
 
-from tests.proxy import Clock, Proxy, fallback, primary, running_proxy
+from tests.proxy import WITH_DATABASE, Clock, Proxy, fallback, primary, running_proxy
 from tests.raw_http import Reply
 from tests.upstreams import FakeProvider, ok, rate_limited, refuse, used_up
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = WITH_DATABASE
 
 HOUR = 3600
 SETTINGS = {"max_cooldown": 300}

@@ -91,7 +91,7 @@ async def test_what_follows_the_last_event_is_relayed_too() -> None:
 
 
 async def test_a_message_arrives_byte_for_byte() -> None:
-    odd = MESSAGE.replace(b"{", b"{ \n", 1).replace(b"msg_2", b"msg_\\u00e9\xc3\xa9")
+    odd = MESSAGE.replace(b"{", b"{ \n", 1).replace(b"msg_2", b"msg_\\u00e9\xc3\xa9\\ud83d")
     async with FakeProvider(message(odd)) as up, running_proxy(primary(up)) as proxy:
         reply = await proxy.call(body_of(stream=False))
         assert (reply.status, reply.body) == (200, odd)

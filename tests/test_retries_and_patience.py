@@ -1,4 +1,4 @@
-"""When the same provider is asked again, how long that may take, and when it is not."""
+"""Who may be asked again: what else is left, patience, and the budget of a call."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.proxy import Clock, body_of, fallback, primary, running_proxy
+from tests.proxy import WITH_DATABASE, Clock, body_of, fallback, primary, running_proxy
 from tests.upstreams import (
     BLOCK,
     MESSAGE,
@@ -17,19 +17,15 @@ from tests.upstreams import (
     Step,
     drop,
     either,
-    error_body,
     message,
     ok,
     rate_limited,
     refuse,
-    reply,
     stream,
     used_up,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-JITTER = 0.25
+pytestmark = WITH_DATABASE
 
 
 class Sleep:
@@ -45,41 +41,6 @@ class Sleep:
             self._clock.advance(seconds)
 
 
-async def test_nobody_is_asked_twice_while_another_could_answer() -> None:
-    sleep = Sleep()
-    async with FakeProvider(refuse(500)) as up, FakeProvider(ok()) as other:
-        providers = primary(up, retries=3), fallback(other)
-        async with running_proxy(*providers, sleep=sleep) as proxy:
-            answer = await proxy.call()
-            assert answer["x-ccf-attempts"] == "anthropic-primary=500,openrouter=200"
-            assert sleep.waits == []
-
-
-async def test_a_provider_may_be_set_to_be_asked_again_first() -> None:
-    sleep = Sleep()
-    async with FakeProvider(refuse(500)) as up, FakeProvider(ok()) as other:
-        providers = primary(up, retries=2, retry_first=True), fallback(other)
-        async with running_proxy(*providers, sleep=sleep) as proxy:
-            answer = await proxy.call()
-            expected = "anthropic-primary=500," * 3 + "openrouter=200"
-            assert answer["x-ccf-attempts"] == expected
-            (attempts,) = await proxy.attempts()
-            assert [a.kind for a in attempts] == ["tried", "retried", "retried", "tried"]
-
-
-async def test_the_last_provider_is_asked_again_after_longer_and_longer_pauses() -> None:
-    sleep = Sleep()
-    steps = [drop(), refuse(500), stream(START), refuse(529), ok()]
-    async with FakeProvider(refuse(429)) as up, FakeProvider(*steps) as other:
-        providers = primary(up, retries=3), fallback(other, retries=4)
-        async with running_proxy(*providers, sleep=sleep) as proxy:
-            answer = await proxy.call()
-            assert (answer.status, answer.body) == (200, b"".join(STREAM))
-            assert len(up.requests) == 1
-            for wait, usual in zip(sleep.waits, [0.5, 1, 2, 4], strict=True):
-                assert usual * (1 - JITTER) <= wait <= usual * (1 + JITTER)
-
-
 async def test_whoever_is_left_counts_as_the_last_provider() -> None:
     async with FakeProvider(refuse(404)) as up, FakeProvider(rate_limited(900)) as closed:
         providers = fallback(up, "up", retries=1), fallback(closed, "closed")
@@ -88,25 +49,6 @@ async def test_whoever_is_left_counts_as_the_last_provider() -> None:
             assert (await proxy.call())["x-ccf-attempts"] == "up=404,closed=429"
             up.script(refuse(500), ok())
             assert (await proxy.call())["x-ccf-attempts"] == "up=500,up=200"
-
-
-NOT_AGAIN: dict[str, Step] = {
-    "a limit": refuse(429, kind="rate_limit_error"),
-    "a complaint": refuse(400, kind="invalid_request_error"),
-    "rejected credentials": refuse(401, kind="authentication_error"),
-    "an error inside a 200 that is no server's": reply(200, error_body("rate_limit_error", "m")),
-    "no answer to what was asked": reply(200, b"{}"),
-}
-
-
-async def test_what_would_only_happen_again_is_not_tried_again() -> None:
-    sleep = Sleep()
-    async with FakeProvider(*NOT_AGAIN.values()) as up:
-        async with running_proxy(primary(up, retries=3), sleep=sleep) as proxy:
-            for number in range(1, len(NOT_AGAIN) + 1):
-                await proxy.call(body_of(stream=False))
-                assert len(up.requests) == number
-            assert sleep.waits == []
 
 
 async def test_a_retry_that_the_budget_has_no_time_for_is_not_begun() -> None:
