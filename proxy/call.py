@@ -45,7 +45,7 @@ class Call:
     @property
     def credential_values(self) -> list[str]:
         """The client's own credentials as they came, for finding them in texts that quote them."""
-        names = (b"authorization", b"x-api-key")
+        names = (b"authorization", b"x-api-key", b"api-key", b"cookie")
         return [value.decode("latin-1") for name, value in self.headers if name in names]
 
     def with_body(self, body: bytes) -> Call:
@@ -64,19 +64,20 @@ class Call:
 
         The view has checked that it is a JSON object. orjson refuses the lone
         surrogates that JavaScript clients send for a cut emoji; the standard
-        library reads them.
+        library reads them. Bytes that are no UTF-8 are replaced.
         """
         try:
             document = orjson.loads(self.body)
         except orjson.JSONDecodeError:
-            document = json.loads(self.body)
+            document = json.loads(self.body.decode(errors="replace"))
         if not isinstance(document, dict):
             raise TypeError("the body of a call is a JSON object")
         return document
 
 
 _SERVER_TOOL = re.compile(
-    rb'"type"\s*:\s*"(?:web_search|web_fetch|code_execution|advisor|tool_search_tool|mcp_toolset)_'
+    rb'"type"\s*:\s*"'
+    rb'(?:(?:web_search|web_fetch|code_execution|advisor|tool_search_tool)_|mcp_toolset")'
 )
 
 
