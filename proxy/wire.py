@@ -53,6 +53,12 @@ class ErrorReply:
     rate_limited: bool = False
 
 
+def status_of(reply: ErrorReply) -> int:
+    """The status as received; for an error inside a 200, the one that it stands for."""
+    received = reply.upstream_status
+    return received if received >= 300 else reply.status
+
+
 @dataclass(frozen=True, slots=True)
 class MessageReply:
     """A whole, valid, not streamed answer in Anthropic's shape. `empty`: it says nothing at all."""

@@ -220,11 +220,27 @@ async def test_a_stream_without_content_goes_to_the_next_provider() -> None:
             for case, (_, result) in FALLS_OVER.items():
                 answer = await proxy.call()
                 assert said(events_in(answer.body)) == ["Hello"], case
-                trail = (answer["x-ccf-attempts"] or "").split(",")
-                assert trail[0].startswith("first="), case
-                assert trail[1] == "second=200", case
-                last = (await proxy.attempts())[-1][0]
-                assert last.error_type, (case, result)
+                assert answer["x-ccf-attempts"] == f"first={result},second=200", case
+
+
+async def test_errors_inside_a_200_close_a_provider_and_are_tried_again_like_any_other() -> None:
+    busy = stream(event({"error": {"code": 503, "message": "busy"}, "choices": []}))
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    async with FakeProvider(busy) as up, FakeProvider(good()) as other:
+        settings = {"max_cooldown": 300}
+        providers = chat(up, "first"), chat(other, "second")
+        async with running_proxy(*providers, settings=settings) as proxy:
+            for _ in range(3):
+                assert (await proxy.call())["x-ccf-attempts"] == "first=503,second=200"
+            assert (await proxy.call())["x-ccf-attempts"] == "first=skipped,second=200"
+        up.script(busy, busy, good())
+        async with running_proxy(chat(up, retries=2), sleep=sleep) as proxy:
+            assert (await proxy.call())["x-ccf-attempts"] == "llm=503,llm=503,llm=200"
+            assert len(waits) == 2
 
 
 @pytest.mark.parametrize(
