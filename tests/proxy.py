@@ -45,6 +45,11 @@ def fallback(up: FakeProvider | str, name: str = "openrouter", **fields: Any) ->
     return Provider(name=name, base_url=up if isinstance(up, str) else up.url, **fields)
 
 
+def chat(up: FakeProvider | str, name: str = "llm", **fields: Any) -> Provider:
+    """An unsaved provider that speaks Chat Completions."""
+    return fallback(up, name, **{"format": "openai", "auth_header": "authorization", **fields})
+
+
 def body_of(stream: bool = True, model: str = "claude-test", **fields: Any) -> bytes:
     """A small request."""
     messages = [{"role": "user", "content": "Hi"}]

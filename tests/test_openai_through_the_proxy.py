@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from providers.models import Provider
 from tests.openai_dialect import (
     DONE,
     WEB_SEARCH,
@@ -30,6 +29,7 @@ from tests.proxy import (
     WITH_DATABASE,
     Proxy,
     body_of,
+    chat,
     fallback,
     primary,
     running_proxy,
@@ -61,12 +61,6 @@ USAGE = {
 }
 CHUNKS = [d(role="assistant", content=""), d(content="Hel"), d(content="lo"), fin("stop")]
 ROLE = CHUNKS[0]
-
-
-def chat(up: FakeProvider, name: str = "llm", **fields: Any) -> Provider:
-    """An unsaved provider that speaks Chat Completions."""
-    fields = {"format": "openai", "auth_header": "authorization", **fields}
-    return fallback(up, name, **fields)
 
 
 def good() -> Step:
