@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from providers.routing import Target, WireFormat
 from proxy.rectifiers.wording import heard
-from proxy.wire import ErrorReply, HeaderPairs
+from proxy.wire import ErrorReply, HeaderPairs, status_of
 
 Document = Mapping[str, Any]
 """An Anthropic request body, decoded. Never changed in place."""
@@ -135,12 +135,6 @@ class Rule:
     def apply(self, draft: Draft, error: ErrorReply, target: Target) -> Draft | None:
         mended = self.mend(draft, heard(error), target)
         return None if mended is draft else mended
-
-
-def status_of(error: ErrorReply) -> int:
-    """The status as received; for an error inside a 200, the one that it stands for."""
-    received = error.upstream_status
-    return received if received >= 300 else error.status
 
 
 def wording(*patterns: str) -> re.Pattern[str]:
