@@ -52,6 +52,11 @@ class ErrorReply:
     context_overflow: bool = False
     rate_limited: bool = False
 
+    @property
+    def meant_status(self) -> int:
+        """The status as received; for an error inside a 200, the one that belongs to it."""
+        return self.status if 200 <= self.upstream_status < 300 else self.upstream_status
+
 
 @dataclass(frozen=True, slots=True)
 class MessageReply:
