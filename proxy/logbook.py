@@ -8,7 +8,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from django.db import transaction
+from django.db import DataError, IntegrityError, transaction
 
 from providers.database import DatabaseThread
 from providers.events import emit
@@ -18,6 +18,11 @@ from proxy.records import MAX_MESSAGE, AttemptRecord, CallRecord
 BATCH = 500
 TRIES = 3
 RETRY_SECONDS = 1.0
+MAX_INTEGER = 2**31 - 1
+"""What Postgres takes; who has used more tokens than that in one call is making them up."""
+
+_BAD_ROW = (DataError, IntegrityError, OverflowError, ValueError, TypeError)
+"""The database is there and refuses what it was given: trying again is of no use."""
 
 
 class Logbook:
@@ -77,6 +82,13 @@ class Logbook:
         for number in range(1, TRIES + 1):
             try:
                 await self._thread.run(self._write, batch)
+            except _BAD_ROW as error:
+                if len(batch) == 1:
+                    self._lose(1, f"{type(error).__name__}: {error}")
+                # The others are not to suffer for it.
+                for record in batch if len(batch) > 1 else ():
+                    await self._flush([record])
+                return
             except Exception as error:  # whatever is wrong with the database, calls go on
                 if number == TRIES or self._closing:
                     self._lose(len(batch), f"{type(error).__name__}: {error}")
@@ -125,10 +137,10 @@ def _call_row(record: CallRecord, keep_message: bool) -> RequestLog:
         error=_clean(error, MAX_MESSAGE),
         first_byte_ms=None if record.first_byte is None else _ms(record.first_byte),
         duration_ms=_ms(record.duration),
-        input_tokens=usage.input,
-        output_tokens=usage.output,
-        cache_read_tokens=usage.cache_read,
-        cache_creation_tokens=usage.cache_creation,
+        input_tokens=_count(usage.input),
+        output_tokens=_count(usage.output),
+        cache_read_tokens=_count(usage.cache_read),
+        cache_creation_tokens=_count(usage.cache_creation),
         usage_estimated=usage.estimated,
         body_hash=record.body_hash,
         bytes_in=record.bytes_in,
@@ -160,7 +172,11 @@ def _attempt_row(
 
 
 def _ms(seconds: float) -> int:
-    return max(0, round(seconds * 1000))
+    return min(max(0, round(seconds * 1000)), MAX_INTEGER)
+
+
+def _count(tokens: int | None) -> int | None:
+    return None if tokens is None else min(tokens, MAX_INTEGER)
 
 
 def _clean(text: str, length: int) -> str:
