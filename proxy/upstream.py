@@ -83,7 +83,8 @@ class Exchange:
         self._abandoned = False
         self._held = False
         self._scope = anyio.CancelScope()
-        self.task = asyncio.create_task(self._own(transport, request, connect_limit))
+        self._unsent = [request]
+        self.task = asyncio.create_task(self._own(transport, connect_limit))
 
     async def head(self, deadline: Deadline) -> Head:
         """The reply's status and headers."""
@@ -135,17 +136,14 @@ class Exchange:
         if self._abandoned:
             self._scope.cancel()
 
-    async def _own(
-        self, transport: httpx.AsyncBaseTransport, request: UpstreamRequest, connect_limit: float
-    ) -> None:
+    async def _own(self, transport: httpx.AsyncBaseTransport, connect_limit: float) -> None:
         with self._scope:
-            await self._converse(transport, request, connect_limit)
+            await self._converse(transport, connect_limit)
 
-    async def _converse(
-        self, transport: httpx.AsyncBaseTransport, request: UpstreamRequest, connect_limit: float
-    ) -> None:
+    async def _converse(self, transport: httpx.AsyncBaseTransport, connect_limit: float) -> None:
         try:
-            response = await _open(transport, request, connect_limit, self)
+            # Taken out, so that nobody holds the body any more while the reply streams.
+            response = await _open(transport, self._unsent.pop(), connect_limit, self)
         except UpstreamFailure as failure:
             await self._queue.put(failure)
             return
