@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import orjson
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.urls import reverse
 
@@ -108,8 +107,7 @@ async def status(request: ApiRequest, request_id: str) -> RelayResponse:
     query = parse_qs(request.query.decode("latin-1"))
     session_id = _text(request, b"x-claude-code-session-id") or query.get("session", [""])[0]
     if session_id:
-        figures = sync_to_async(session_figures, thread_sensitive=False)
-        body["session"] = await figures(session_id[:128])
+        body["session"] = await runtime.queries.run(session_figures, session_id[:128])
     return RelayResponse(200, [JSON], orjson.dumps(body))
 
 
