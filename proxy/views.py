@@ -87,7 +87,8 @@ async def count_tokens(request: ApiRequest, request_id: str) -> RelayResponse:
 
 @in_envelope
 async def models(request: ApiRequest, request_id: str) -> RelayResponse:
-    answerer = _by(lookups.models)
+    # With a key of ours models are read, and nothing else is done to them.
+    answerer = _by(lookups.models if request.method == "GET" else lookups.pass_through)
     return await _serve(request, request_id, _path(request), answerer, has_model=False)
 
 
@@ -126,6 +127,8 @@ async def healthz(request: ApiRequest) -> RelayResponse:
 
 def _path(request: ApiRequest) -> str:
     """The path as it came, but for the doubled /v1 of those who put one into the base URL."""
+    if not {".", ".."}.isdisjoint(request.path.split("/")):
+        raise NotFound(f"{request.path}: no such endpoint")
     return request.raw_path.removeprefix("/v1" if request.path.startswith("/v1/v1/") else "")
 
 
