@@ -52,11 +52,10 @@ class ErrorReply:
     context_overflow: bool = False
     rate_limited: bool = False
 
-
-def status_of(reply: ErrorReply) -> int:
-    """The status as received; for an error inside a 200, the one that it stands for."""
-    received = reply.upstream_status
-    return received if received >= 300 else reply.status
+    @property
+    def meant_status(self) -> int:
+        """The status as received; for an error inside a 200, the one that belongs to it."""
+        return self.upstream_status if self.upstream_status >= 300 else self.status
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from providers.routing import Target, WireFormat
 from proxy.rectifiers.wording import heard
-from proxy.wire import ErrorReply, HeaderPairs, status_of
+from proxy.wire import ErrorReply, HeaderPairs
 
 Document = Mapping[str, Any]
 """An Anthropic request body, decoded. Never changed in place."""
@@ -127,7 +127,7 @@ class Rule:
             return False
         if error.context_overflow and not self.on_overflow:
             return False
-        if status_of(error) not in self.statuses:
+        if error.meant_status not in self.statuses:
             return False
         said = heard(error)
         return bool(self.says.search(said)) and not (self.unless and self.unless.search(said))
