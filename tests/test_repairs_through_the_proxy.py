@@ -502,7 +502,7 @@ async def test_a_plain_call_is_never_decoded(monkeypatch: pytest.MonkeyPatch) ->
         raise AssertionError("the body was decoded")
 
     monkeypatch.setattr("proxy.call.Call.document", decoded)
-    limits = {"context_window": 200_000, "max_output_tokens": 8192}
+    limits: dict[str, Any] = {"context_window": 200_000, "max_output_tokens": 8192}
     async with FakeProvider(ok()) as up, FakeProvider(ok()) as other:
         async with running_proxy(
             primary(up, profile={"keep_thinking": False}), fallback(other, **limits)

@@ -43,7 +43,13 @@ def redacted(data: str) -> Json:
 def thinks(*blocks: Json) -> Step:
     """An answer that begins with these blocks, streamed or whole."""
     content = [*blocks, {"type": "text", "text": "Hello"}]
-    whole = {"id": "m", "type": "message", "role": "assistant", "model": "x", "content": content}
+    whole: Json = {
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "model": "x",
+        "content": content,
+    }
     whole |= {"stop_reason": "end_turn", "usage": {"input_tokens": 1, "output_tokens": 1}}
     start = event("message_start", message={**whole, "content": [], "stop_reason": None})
     parts = [start]
