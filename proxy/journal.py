@@ -85,7 +85,7 @@ def note_failure(
     record: CallRecord, attempt: AttemptRecord, target: Target, call: Call, failure: Failure
 ) -> None:
     """An attempt has failed; whatever quotes a secret is redacted here."""
-    status = failure.reply.upstream_status if isinstance(failure, UpstreamRefused) else None
+    status = failure.reply.meant_status if isinstance(failure, UpstreamRefused) else None
     record.end_attempt(attempt, short_result(failure), status)
     attempt.error_type = error_type_of(failure)
     attempt.error_message = redact(failure.message, secrets_of(call, target))

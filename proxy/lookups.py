@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 
 import orjson
 
+from providers.knowledge import Knowledge
 from providers.routing import ProviderSpec, Target, WireFormat
 from proxy.answers import JSON, Answer, all_failed, answered, as_reply, our_headers
 from proxy.attempt import ask
@@ -21,6 +22,7 @@ from proxy.formats.headers import to_client
 from proxy.formats.openai_chat import OPENAI_CHAT
 from proxy.journal import note_attempt, note_failure, note_success, secrets_of
 from proxy.outcomes import FinalError, Verdict, verdict_of
+from proxy.preparing import prepared
 from proxy.records import CallRecord
 from proxy.redaction import redact
 from proxy.stream import StreamBroken
@@ -31,10 +33,16 @@ NOT_OFFERED = frozenset({404, 405, 501})
 
 
 async def count_tokens(
-    upstream: UpstreamClient, call: Call, targets: list[Target], record: CallRecord
+    upstream: UpstreamClient,
+    knowledge: Knowledge,
+    call: Call,
+    targets: list[Target],
+    record: CallRecord,
 ) -> Answer:
     """The first Anthropic-format provider that can count; else an estimate of our own."""
-    answer = await _first_answer(upstream, call, _anthropic(targets), record)
+    # Foreign thinking is refused here too.
+    asked = ((target, prepared(call, target, knowledge)) for target in _anthropic(targets))
+    answer = await _first_answer(upstream, asked, record)
     if isinstance(answer, Answer):
         return answer
     body = orjson.dumps({"input_tokens": _estimate(call, targets)})
@@ -45,7 +53,8 @@ async def models(
     upstream: UpstreamClient, call: Call, targets: list[Target], record: CallRecord
 ) -> Answer:
     """The first Anthropic-format provider that can answer, else the best of their errors."""
-    answer = await _first_answer(upstream, call, _anthropic(targets), record)
+    asked = ((target, call) for target in _anthropic(targets))
+    answer = await _first_answer(upstream, asked, record)
     if isinstance(answer, Answer):
         return answer
     if answer.is_empty:
@@ -99,14 +108,14 @@ def _anthropic(targets: list[Target]) -> list[Target]:
 
 
 async def _first_answer(
-    upstream: UpstreamClient, call: Call, targets: Iterable[Target], record: CallRecord
+    upstream: UpstreamClient, asked: Iterable[tuple[Target, Call]], record: CallRecord
 ) -> Answer | FinalError:
     """The first answer; else all failures, none when nobody could be asked.
 
     A client-credential provider's judgement on the request is an answer too.
     """
     final = FinalError()
-    for target in targets:
+    for target, call in asked:
         attempt = note_attempt(record, target)
         try:
             reply = await ask(upstream, call, target)
