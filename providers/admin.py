@@ -14,14 +14,13 @@ from django.utils.html import format_html
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from providers import facts_admin as facts_admin
 from providers import masks
+from providers.connecting import snippets
 from providers.fields import Undecryptable
 from providers.forms import MappingFormSet, ProviderForm
 from providers.models import AccessToken, ModelMapping, Provider, ProxySettings
 from providers.ordering import DragToOrder
-
-STYLE = "providers/admin.css"
-
 
 @admin.action(description=_("Enable"), permissions=["change"])
 def enable(
@@ -135,9 +134,6 @@ class ProviderAdmin(DragToOrder, admin.ModelAdmin):  # type: ignore[type-arg]
     readonly_fields = ("stored_key", "header_names")
     actions = (enable, disable)
 
-    class Media:
-        css = {"all": [STYLE]}
-
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
         queryset: QuerySet[Provider] = super().get_queryset(request)
         return queryset.annotate(mapping_count=Count("mappings"))
@@ -188,9 +184,6 @@ class AccessTokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ("note", "ends_in", "enabled", "created_at")
     actions = (enable, disable)
 
-    class Media:
-        css = {"all": [STYLE]}
-
     def get_fields(self, request: HttpRequest, obj: AccessToken | None = None) -> Any:
         return ("note", "enabled", "ends_in", "created_at") if obj else ("note",)
 
@@ -222,8 +215,7 @@ class AccessTokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "opts": self.opts,
             "note": obj.note,
             "token": obj.plain,
-            "base_url": f"{request.scheme}://{request.get_host()}",
-            "media": self.media,
+            "snippets": snippets(f"{request.scheme}://{request.get_host()}", obj.plain),
         }
         return TemplateResponse(request, "providers/token_issued.html", context)
 
@@ -231,9 +223,6 @@ class AccessTokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 @admin.register(ProxySettings)
 class ProxySettingsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """One row: the list is its form."""
-
-    class Media:
-        css = {"all": [STYLE]}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

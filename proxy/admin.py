@@ -125,9 +125,6 @@ class RequestLogAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         ),
     )
 
-    class Media:
-        css = {"all": ["providers/admin.css"]}
-
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[HistoryPage]:
         return HistoryPage
 

@@ -14,6 +14,7 @@ from providers.database import DatabaseThread
 from providers.events import emit
 from proxy.models import Attempt, RequestLog
 from proxy.records import MAX_MESSAGE, AttemptRecord, CallRecord
+from proxy.rollup import add_figures
 
 BATCH = 500
 TRIES = 3
@@ -94,7 +95,7 @@ class Logbook:
 
 
 def write_rows(batch: Iterable[CallRecord], *, keep_messages: bool = True) -> None:
-    """Insert calls and their attempts, all or none."""
+    """Insert calls and their attempts and add them to the hourly figures, all or none."""
     records = list(batch)
     with transaction.atomic():
         calls = RequestLog.objects.bulk_create([_call_row(r, keep_messages) for r in records])
@@ -103,6 +104,7 @@ def write_rows(batch: Iterable[CallRecord], *, keep_messages: bool = True) -> No
             for call, record in zip(calls, records, strict=True)
             for number, attempt in enumerate(record.attempts, start=1)
         )
+        add_figures(records)
 
 
 def _call_row(record: CallRecord, keep_message: bool) -> RequestLog:
@@ -152,6 +154,7 @@ def _attempt_row(
         error_message=_clean(message, MAX_MESSAGE),
         started_ms=_ms(attempt.started),
         duration_ms=_ms(attempt.duration),
+        headers={name: _clean(value, 200) for name, value in attempt.headers.items()},
     )
 
 

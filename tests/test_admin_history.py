@@ -296,6 +296,7 @@ def test_the_viewer_group_is_made_after_migrating_and_left_alone_from_then_on() 
         "view_attempt",
         "view_provider",
         "view_modelmapping",
+        "view_learnedfact",
         "view_proxysettings",
     }
     group.permissions.clear()
