@@ -43,6 +43,13 @@ class JsonFormatter(logging.Formatter):
         return redact_keys(json.dumps(line, ensure_ascii=False, default=str))
 
 
+class DeliberateAborts(logging.Filter):
+    """Drops uvicorn's complaint about a reply without an end: that is how a stream is aborted."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.msg != "ASGI callable returned without completing response."
+
+
 class BackgroundStderr(logging.Handler):
     """Hands formatted lines to a thread that writes them to stderr."""
 
@@ -85,6 +92,10 @@ class BackgroundStderr(logging.Handler):
             except queue.Full:
                 return
             thread.join(timeout=2)
+
+    def close(self) -> None:
+        self.drain()
+        super().close()
 
     def _write(self) -> None:
         while True:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,14 @@ if LOG_LEVEL not in logging.getLevelNamesMapping():
     raise ImproperlyConfigured(
         f"LOG_LEVEL: {LOG_LEVEL!r} is not one of DEBUG, INFO, WARNING, ERROR"
     )
+
+# Seconds that running calls get to end when the server is stopped.
+GRACEFUL_TIMEOUT = _read("int", "GRACEFUL_TIMEOUT", 30)
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+WORKERS = _read("int", "WEB_CONCURRENCY", _CORES)
+for _name, _number in (("GRACEFUL_TIMEOUT", GRACEFUL_TIMEOUT), ("WEB_CONCURRENCY", WORKERS)):
+    if _number < 1:
+        raise ImproperlyConfigured(f"{_name}: {_number} is not a positive number")
 
 # --- Django -----------------------------------------------------------------
 
@@ -119,7 +129,9 @@ TEMPLATES = [
 def _database() -> dict[str, Any]:
     default = f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
     try:
-        config: dict[str, Any] = env.db_url("DATABASE_URL", default=default)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what is an error below
+            config: dict[str, Any] = env.db_url("DATABASE_URL", default=default)
     except (ValueError, LookupError, TypeError, ImproperlyConfigured):
         raise ImproperlyConfigured(
             "DATABASE_URL: not a database URL, for example postgres://user:password@host/name"
@@ -174,6 +186,7 @@ X_FRAME_OPTIONS = "DENY"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
+    "filters": {"aborts": {"()": "fallbackproxy.logs.DeliberateAborts"}},
     "formatters": {"json": {"()": "fallbackproxy.logs.JsonFormatter"}},
     "handlers": {
         "stderr": {"class": "fallbackproxy.logs.BackgroundStderr", "formatter": "json"},
@@ -184,7 +197,13 @@ LOGGING = {
         **{name: {"level": "WARNING"} for name in ("httpx", "httpcore", "asyncio", "django.db")},
         **{
             name: {"handlers": [], "propagate": True, "level": "WARNING"}
-            for name in ("uvicorn", "uvicorn.error", "uvicorn.access")
+            for name in ("uvicorn", "uvicorn.access")
+        },
+        "uvicorn.error": {
+            "handlers": [],
+            "propagate": True,
+            "level": "WARNING",
+            "filters": ["aborts"],
         },
     },
 }

@@ -88,3 +88,14 @@ class EncryptedJSONField(EncryptedTextField):
 
     def value_to_string(self, obj: models.Model) -> str:
         return json.dumps(self.value_from_object(obj))
+
+
+class NamesField(models.JSONField):
+    """A list of names, such as of repairs."""
+
+    description = _("List of names")
+
+    def validate(self, value: Any, model_instance: models.Model | None) -> None:
+        super().validate(value, model_instance)
+        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+            raise ValidationError(_("A list of names is needed."))

@@ -57,6 +57,7 @@ class Knowledge:
     def __init__(self) -> None:
         self._facts: dict[tuple[int, str], dict[str, Fact]] = {}
         self._origins: dict[str, int] = {}
+        self._signers: set[int] = set()
         self._new_facts: list[Fact] = []
         self._new_signatures: list[Signature] = []
 
@@ -87,10 +88,9 @@ class Knowledge:
                 self._remember(Signature(digest, provider_id))
                 self._new_signatures.append(Signature(digest, provider_id))
 
-    @property
-    def signers(self) -> int:
-        """How many providers have signed anything; with fewer than two nothing can be foreign."""
-        return len(set(self._origins.values()))
+    def has_foreign(self, provider_id: int) -> bool:
+        """Whether anybody else than this provider has signed anything that is remembered."""
+        return bool(self._signers - {provider_id})
 
     def is_foreign(self, digest: str, provider_id: int) -> bool:
         """Whether a signature is known to be another provider's. An unknown one is not."""
@@ -120,11 +120,13 @@ class Knowledge:
         for fact in (*facts, *self._new_facts):
             self._facts.setdefault((fact.provider_id, fact.model), {})[fact.key] = fact
         self._origins.clear()
+        self._signers.clear()
         for signature in (*signatures, *self._new_signatures):
             self._remember(signature)
 
     def _remember(self, signature: Signature) -> None:
         self._origins.pop(signature.digest, None)
         self._origins[signature.digest] = signature.provider_id
+        self._signers.add(signature.provider_id)
         if len(self._origins) > MAX_SIGNATURES:
             del self._origins[next(iter(self._origins))]

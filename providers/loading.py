@@ -99,7 +99,16 @@ def spec_of(provider: Provider) -> ProviderSpec:
         ),
         context_window=provider.context_window,
         max_output_tokens=provider.max_output_tokens,
-        profile=MappingProxyType(dict(provider.profile)),
+        profile=MappingProxyType({**_limits_as_switches(provider), **provider.profile}),
         exact_mappings=MappingProxyType({s: t for s, t in mappings.items() if not is_glob(s)}),
         glob_mappings=order_globs(mappings),
     )
+
+
+def _limits_as_switches(provider: Provider) -> dict[str, int]:
+    """Formats and repairs read what a provider can take from its profile."""
+    limits = {
+        "context_window": provider.context_window,
+        "max_output_tokens": provider.max_output_tokens,
+    }
+    return {name: limit for name, limit in limits.items() if limit is not None}

@@ -16,7 +16,12 @@ from django.db.models import F
 from django.utils.translation import gettext_lazy as _
 
 from providers import routing
-from providers.fields import EncryptedJSONField, EncryptedTextField, Undecryptable
+from providers.fields import (
+    EncryptedJSONField,
+    EncryptedTextField,
+    NamesField,
+    Undecryptable,
+)
 
 PROFILE_CHECKS: list[Callable[[Mapping[str, Any]], list[str]]] = []
 """What knows a dialect adds its check of a profile here: it returns the problems, one text each."""
@@ -393,7 +398,7 @@ class ProxySettings(models.Model):
         default=True,
         help_text=_("Mend requests that a provider refuses for a reason that can be mended."),
     )
-    disabled_repairs = models.JSONField(
+    disabled_repairs = NamesField(
         _("repairs switched off"), default=list, blank=True, help_text=_("Their names.")
     )
     log_error_messages = models.BooleanField(

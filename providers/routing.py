@@ -83,8 +83,9 @@ class ProviderSpec:
         for name in (model, bare):
             if name in self.exact_mappings:
                 return self.exact_mappings[name]
-        for pattern, target in self.glob_mappings:
-            if fnmatchcase(bare, pattern):
+        for source, target in self.glob_mappings:
+            pattern = source.replace("[", "[[]")  # [1m] is no class of characters
+            if fnmatchcase(model, pattern) or fnmatchcase(bare, pattern):
                 return target
         return model
 

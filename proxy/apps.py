@@ -9,8 +9,11 @@ class ProxyConfig(AppConfig):
     verbose_name = _("History")
 
     def ready(self) -> None:
+        from providers.models import PROFILE_CHECKS
+        from proxy.profile_check import profile_problems
         from proxy.viewers import create_viewer_group
 
+        PROFILE_CHECKS.append(profile_problems)
         post_migrate.connect(create_viewer_group, sender=self)
 
 

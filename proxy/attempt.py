@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from providers.routing import Target
@@ -11,7 +12,7 @@ from proxy.errors import InvalidReply, NetworkFailure, UpstreamFailure, Upstream
 from proxy.formats import FORMATS
 from proxy.formats.base import StreamReader, Translation
 from proxy.upstream import Exchange, Head, UpstreamClient
-from proxy.wire import HeaderPairs, header
+from proxy.wire import HeaderPairs, UpstreamRequest, header
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 1024 * 1024
@@ -40,6 +41,10 @@ class Reply:
     stream: OpenStream | None = None
 
 
+def _unnoticed(request: UpstreamRequest) -> None:
+    """Nobody wants to know what is being sent."""
+
+
 async def ask(
     upstream: UpstreamClient,
     call: Call,
@@ -47,8 +52,9 @@ async def ask(
     *,
     budget: Deadline | None = None,
     last_resort: bool = False,
+    on_request: Callable[[UpstreamRequest], None] = _unnoticed,
 ) -> Reply:
-    """Ask `target`; return what may be committed.
+    """Ask `target`; return what may be committed. `on_request` hears what is being sent.
 
     `budget` bounds the wait for a stream's content. As a `last_resort` a valid
     but empty answer is good enough. Raises `UpstreamFailure`, `RequestRefused`,
@@ -60,6 +66,7 @@ async def ask(
         deadline = Deadline.after(limits.first_byte_stream, "first byte").or_earlier(budget)
     else:
         deadline = Deadline.after(limits.first_byte, "first byte")
+    on_request(request)
     exchange = upstream.send(request, limits.connect)
     del request
     try:
@@ -111,11 +118,10 @@ async def _commit_stream(
             raise UpstreamRefused(reader.error)
         if len(held) > MAX_HELD_BYTES:
             raise InvalidReply("no content in the first 4 MB of the stream")
-    if not reader.content_begun:
-        if not reader.complete:
-            raise NetworkFailure("the stream ended before its first content")
-        if not last_resort:
-            raise InvalidReply("the answer is empty")
+    if ended and not reader.complete:
+        raise NetworkFailure("the stream ended before its first content")
+    if not reader.content_begun and not last_resort:
+        raise InvalidReply("the answer is empty")
     return Reply(
         status=head.status,
         headers=translation.response_headers(head.headers),

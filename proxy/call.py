@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -46,6 +48,17 @@ class Call:
         names = (b"authorization", b"x-api-key")
         return [value.decode("latin-1") for name, value in self.headers if name in names]
 
+    def with_body(self, body: bytes) -> Call:
+        """The same call with another body."""
+        return self if body is self.body else replace(self, body=body)
+
+    def with_document(self, document: Mapping[str, Any]) -> Call:
+        """The same call with this body. Lone surrogates, which some clients send, are escaped."""
+        try:
+            return self.with_body(orjson.dumps(document))
+        except TypeError:
+            return self.with_body(json.dumps(document, separators=(",", ":")).encode())
+
     def document(self) -> dict[str, Any]:
         """The body, decoded afresh: a caller may change what it gets.
 
@@ -60,6 +73,16 @@ class Call:
         if not isinstance(document, dict):
             raise TypeError("the body of a call is a JSON object")
         return document
+
+
+_SERVER_TOOL = re.compile(
+    rb'"type"\s*:\s*"(?:web_search|web_fetch|code_execution|advisor|tool_search_tool|mcp_toolset)_'
+)
+
+
+def has_server_tools(body: bytes) -> bool:
+    """Whether a request offers tools that Anthropic runs itself: a look at the bytes."""
+    return _SERVER_TOOL.search(body) is not None
 
 
 class _Routing(msgspec.Struct):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 
 from providers.events import emit
@@ -14,18 +15,19 @@ from proxy.kept_headers import kept_headers
 from proxy.outcomes import error_type_of, short_result
 from proxy.records import AttemptRecord, CallRecord
 from proxy.redaction import redact
+from proxy.wire import UpstreamRequest
 
 
-def note_skip(record: CallRecord, decision: Decision) -> None:
+def note_skip(record: CallRecord, decision: Decision, reason: str) -> None:
     """A provider is not asked, and why."""
     attempt = record.begin_attempt(decision.target.name, decision.target.model, "skipped")
     record.end_attempt(attempt, "skipped")
-    attempt.error_message = decision.reason
+    attempt.error_message = reason
     emit(
         "circuit_breaker.skip",
         request_id=record.request_id,
         provider=decision.target.name,
-        reason=decision.reason,
+        reason=reason,
     )
 
 
@@ -50,6 +52,16 @@ def note_attempt(record: CallRecord, target: Target, kind: str = "tried") -> Att
         kind=kind,
     )
     return record.begin_attempt(target.name, target.model, kind)
+
+
+def note_request(
+    record: CallRecord, attempt: AttemptRecord, call: Call, request: UpstreamRequest
+) -> None:
+    """What is being sent: the client's very bytes, or others. Hashes tell, without the content."""
+    if not record.body_hash:
+        record.body_hash = _short_hash(call.body)
+    attempt.unmodified = request.body is call.body
+    attempt.body_hash = record.body_hash if attempt.unmodified else _short_hash(request.body)
 
 
 def note_success(record: CallRecord, attempt: AttemptRecord, target: Target, reply: Reply) -> None:
@@ -91,6 +103,10 @@ def note_failure(
         error_type=attempt.error_type,
         milliseconds=round(attempt.duration * 1000),
     )
+
+
+def _short_hash(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:16]
 
 
 def _secrets(call: Call, target: Target) -> list[str]:

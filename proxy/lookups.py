@@ -14,10 +14,11 @@ from proxy.answers import JSON, Answer, answered, as_reply, our_headers
 from proxy.attempt import ask
 from proxy.call import Call
 from proxy.deadlines import Deadline
-from proxy.errors import NotFound, RequestRefused, UpstreamFailure, UpstreamRefused
+from proxy.errors import InvalidRequest, NotFound, RequestRefused, UpstreamFailure, UpstreamRefused
 from proxy.formats import FORMATS
 from proxy.formats.estimate import estimate_input_tokens
 from proxy.formats.headers import to_client
+from proxy.formats.openai_chat import OPENAI_CHAT
 from proxy.journal import note_attempt, note_failure, note_success
 from proxy.outcomes import FinalError, Verdict, verdict_of
 from proxy.records import CallRecord
@@ -36,8 +37,7 @@ async def count_tokens(
     answer = await _first_answer(upstream, call, _anthropic(targets), record)
     if isinstance(answer, Answer):
         return answer
-    body = orjson.dumps({"input_tokens": estimate_input_tokens(call.document())})
-    record.provider = ""
+    body = orjson.dumps({"input_tokens": _estimate(call, targets)})
     return answered(record, 200, [JSON], body, "answered")
 
 
@@ -82,6 +82,17 @@ async def pass_through(
     record.provider, record.status = target.name, head.status
     headers = [*to_client(head.headers), *our_headers(record)]
     return Answer(head.status, headers, chunks=_Passing(exchange, limits.idle, record))
+
+
+def _estimate(call: Call, targets: list[Target]) -> int:
+    """What the first provider of another format would be sent, else the request as it is."""
+    try:
+        for target in targets:
+            if target.provider.format is WireFormat.OPENAI:
+                return OPENAI_CHAT.count_tokens(call, target)
+        return estimate_input_tokens(call.document())
+    except RequestRefused as refused:
+        raise InvalidRequest(refused.message) from None
 
 
 def _anthropic(targets: list[Target]) -> list[Target]:

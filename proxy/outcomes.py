@@ -139,6 +139,11 @@ class FinalError:
         else:
             self._other = reply
 
+    @property
+    def is_empty(self) -> bool:
+        """Nobody was reached."""
+        return self._reached == 0
+
     def best(self) -> tuple[ErrorReply, bool]:
         """The reply to send, and whether all it says is that our key was rejected."""
         if self._overflow and len(self._overflow) == self._reached:

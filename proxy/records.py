@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 from time import time as wall_clock
+from typing import Any
 from urllib.parse import quote
 
 from proxy.usage import Usage
@@ -27,6 +28,9 @@ class AttemptRecord:
     error_message: str = ""
     started: float = 0.0
     duration: float = 0.0
+    repairs: list[dict[str, Any]] = field(default_factory=list)
+    unmodified: bool = False
+    body_hash: str = ""
 
 
 @dataclass(slots=True)
@@ -53,6 +57,7 @@ class CallRecord:
     first_byte: float | None = None
     duration: float = 0.0
     bytes_out: int = 0
+    body_hash: str = ""
     usage: Usage = field(default_factory=Usage)
     dropped: Mapping[str, int] = field(default_factory=dict)
 

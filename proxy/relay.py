@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from providers.health import CANCELLED, SUCCESS, Caller, Decision, Outcome
 from providers.health_keeper import HealthKeeper
-from providers.routing import Settings, Snapshot, Target
+from providers.knowledge import Knowledge
+from providers.routing import Settings, Snapshot, Target, WireFormat
 from proxy.answers import JSON, RETRY_IS_POINTLESS, Answer, answered, as_reply, our_headers
 from proxy.attempt import Reply, ask
-from proxy.call import Call
+from proxy.call import Call, has_server_tools
 from proxy.deadlines import Deadline
 from proxy.errors import (
     AnswerLocally,
@@ -23,10 +25,21 @@ from proxy.errors import (
     UpstreamRefused,
     error_body,
 )
+from proxy.fitting import Fitting
 from proxy.health_outcomes import health_outcome
-from proxy.journal import note_admission, note_attempt, note_failure, note_skip, note_success
+from proxy.journal import (
+    note_admission,
+    note_attempt,
+    note_failure,
+    note_request,
+    note_skip,
+    note_success,
+)
+from proxy.mending import Mending
 from proxy.outcomes import FinalError, Verdict, may_retry, verdict_of
+from proxy.preparing import prepared
 from proxy.records import CallRecord
+from proxy.rectifiers.provenance import signatures_passing
 from proxy.stream import ClientGone, CommittedStream
 from proxy.upstream import UpstreamClient
 from proxy.wire import header
@@ -52,10 +65,12 @@ class Relay:
         self,
         upstream: UpstreamClient,
         health: HealthKeeper,
+        knowledge: Knowledge,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._upstream = upstream
         self._health = health
+        self._knowledge = knowledge
         self._sleep = sleep
 
     async def answer(
@@ -83,14 +98,17 @@ class Relay:
         decisions = self._health.admit(targets, conversation.caller)
         spare = [d for d in decisions if d.avoided and not d.allowed and not d.closed]
         left = sum(d.allowed for d in decisions) + len(spare)
-        final = FinalError()
+        final, fitting = FinalError(), Fitting(conversation.call)
         try:
             queue = [(d, d.allowed) for d in decisions] + [(d, True) for d in spare]
             for decision, asked in queue:
                 if not asked:
-                    note_skip(conversation.record, decision)
+                    note_skip(conversation.record, decision, decision.reason)
                     continue
                 left -= 1
+                if misfit := fitting.misfit(decision.target.provider):
+                    note_skip(conversation.record, decision, misfit)
+                    continue
                 answer = await self._ask_or_collect(conversation, decision, final, left == 0)
                 if answer is not None:
                     return answer
@@ -99,6 +117,8 @@ class Relay:
         finally:
             for decision in decisions:
                 self._health.release(decision)
+        if final.is_empty and (overflow := fitting.overflow()):
+            final.add(overflow, targets[-1].provider)
         return final
 
     async def _ask_or_collect(
@@ -120,22 +140,26 @@ class Relay:
     async def _ask_one(
         self, conversation: _Conversation, decision: Decision, *, is_last: bool
     ) -> Answer:
-        """One target, retried where its row allows it and nobody else could answer at once."""
-        target, record = decision.target, conversation.record
-        provider = target.provider
-        may_wait = (is_last or provider.retry_first) and not decision.probe
-        tries = 1 + (provider.retries if may_wait else 0)
-        delay = RETRY_DELAY
+        """One target: repaired where that helps, retried where nobody else could answer at once."""
+        record, now = conversation.record, self._health.now()
+        target = self._knowledge.informed(decision.target, now)
+        mending = Mending(
+            prepared(conversation.call, target, self._knowledge), target, conversation.settings
+        )
+        pauses = _pauses(target, decision, is_last)
+        kind = "tried"
         note_admission(record, decision)
-        for number in range(1, tries + 1):
-            attempt = note_attempt(record, target, "tried" if number == 1 else "retried")
+        while True:
+            attempt = note_attempt(record, mending.target, kind)
+            attempt.repairs = mending.notes
             try:
                 reply = await ask(
                     self._upstream,
-                    conversation.call,
-                    target,
+                    mending.call,
+                    mending.target,
                     budget=conversation.budget,
                     last_resort=is_last,
+                    on_request=partial(note_request, record, attempt, conversation.call),
                 )
             except AnswerLocally as local:
                 record.end_attempt(attempt, "local")
@@ -144,20 +168,25 @@ class Relay:
                 return answered(record, 200, headers, local.body, "answered")
             except (UpstreamFailure, RequestRefused) as failure:
                 note_failure(record, attempt, target, conversation.call, failure)
-                again = number < tries and may_retry(failure) and not conversation.budget.passed
-                if not again:
-                    self._learn(conversation, decision, failure, attempt.error_message)
-                    raise
+                if mending.mend(failure):
+                    kind = "repaired"
+                    continue
+                pause = next(pauses, None)
+                if pause is None or not may_retry(failure) or conversation.budget.passed:
+                    mending.learn(self._knowledge, target, now, helped=False)
+                    verdict = mending.verdict(failure)
+                    self._learn(conversation, decision, verdict, attempt.error_message)
+                    raise verdict from None
             except asyncio.CancelledError:
                 record.end_attempt(attempt, "cancelled")
                 self._health.record(decision, conversation.caller, CANCELLED)
                 raise
             else:
-                note_success(record, attempt, target, reply)
+                note_success(record, attempt, mending.target, reply)
+                mending.learn(self._knowledge, target, now, helped=True)
                 return self._commit(conversation, decision, reply)
-            await self._sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311 (jitter)
-            delay *= 2
-        raise AssertionError("the last try returns or raises")
+            await self._sleep(pause)
+            kind = "retried"
 
     def _learn(
         self, conversation: _Conversation, decision: Decision, failure: Failure, message: str
@@ -168,18 +197,30 @@ class Relay:
     def _commit(self, conversation: _Conversation, decision: Decision, reply: Reply) -> Answer:
         """From here on the client hears this provider and no other."""
         record, caller = conversation.record, conversation.caller
+        signatures = self._signatures(decision.target)
         if reply.stream is None:
+            signatures(reply.body)
             self._health.record(decision, caller, SUCCESS)
             return answered(record, reply.status, reply.headers, reply.body, "answered")
         if decision.probe:
             # Content has come, so its quota is back: nobody has to wait for the end to know.
             self._health.record(decision, caller, SUCCESS)
             decision = Decision(decision.target, self._health.now())
-        ending = _Ending(self._health, decision, caller, record)
+        ending = _Ending(self._health, decision, caller, record, signatures)
         chunks = CommittedStream(
-            reply.stream, decision.target.provider.limits, ending.on_end, ending.on_bytes
+            reply.stream, decision.target.provider.limits, ending.on_end, ending.on_data
         )
         return Answer(reply.status, [*reply.headers, *our_headers(record)], chunks=chunks)
+
+    def _signatures(self, target: Target) -> Callable[[bytes], None]:
+        """Notes which provider has signed the thinking that passes."""
+        provider = target.provider
+
+        def note(data: bytes) -> None:
+            if provider.format is WireFormat.ANTHROPIC:
+                self._knowledge.minted(signatures_passing(data), provider.id)
+
+        return note
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +231,11 @@ class _Ending:
     decision: Decision
     caller: Caller
     record: CallRecord
+    signatures: Callable[[bytes], None]
 
-    def on_bytes(self, size: int) -> None:
-        self.record.bytes_out += size
+    def on_data(self, data: bytes) -> None:
+        self.record.bytes_out += len(data)
+        self.signatures(data)
 
     def on_end(self, failure: Exception | None) -> None:
         if failure is None:
@@ -216,13 +259,29 @@ class _Ending:
         return health_outcome(failure, target, self.health.now(), str(failure))
 
 
+def _pauses(target: Target, decision: Decision, is_last: bool) -> Iterator[float]:
+    """Seconds before each retry of a target; none while somebody else could answer at once."""
+    provider = target.provider
+    may_wait = (is_last or provider.retry_first) and not decision.probe
+    for number in range(provider.retries if may_wait else 0):
+        yield RETRY_DELAY * 2**number * random.uniform(0.75, 1.25)  # noqa: S311 (jitter)
+
+
 def targets_of(call: Call, snapshot: Snapshot) -> list[Target]:
-    """The targets of a call in their order."""
-    return snapshot.targets_for(
+    """The targets of a call in their order.
+
+    Server tools (web search and the like) only exist in Anthropic's format: such
+    a call goes to providers that speak it before any other.
+    """
+    targets = snapshot.targets_for(
         call.model,
         with_client_credentials=bool(call.credential),
         skip_client_providers=call.skip_client_providers,
     )
+    formats = {target.provider.format for target in targets}
+    if len(formats) > 1 and has_server_tools(call.body):
+        targets.sort(key=lambda target: target.provider.format is not WireFormat.ANTHROPIC)
+    return targets
 
 
 def _worth_waiting(final: FinalError, settings: Settings, budget: Deadline) -> float | None:

@@ -31,7 +31,7 @@ class Runtime:
         self.knowledge = KnowledgeKeeper()
         self.watcher = Watcher(self.health, self.knowledge)
         self.logbook = Logbook(settings.LOG_QUEUE_SIZE)
-        self.relay = Relay(self.upstream, self.health)
+        self.relay = Relay(self.upstream, self.health, self.knowledge.table)
         self._live = 0
         self._idle = asyncio.Event()
         self._idle.set()

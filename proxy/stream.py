@@ -44,12 +44,12 @@ class CommittedStream:
         stream: OpenStream,
         limits: TimeLimits,
         on_end: Callable[[Exception | None], None],
-        on_bytes: Callable[[int], None],
+        on_data: Callable[[bytes], None],
     ) -> None:
         self._stream = stream
         self._limits = limits
         self._on_end = on_end
-        self._on_bytes = on_bytes
+        self._on_data = on_data
         self._ended = False
         self._data = self._chunks()
 
@@ -65,7 +65,7 @@ class CommittedStream:
         except UpstreamFailure as failure:
             self._end(failure)
             raise StreamBroken(failure.message) from failure
-        self._on_bytes(len(data))
+        self._on_data(data)
         return data
 
     async def aclose(self) -> None:

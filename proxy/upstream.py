@@ -2,8 +2,9 @@
 
 httpx can lose a connection whose request is cancelled while it is being opened
 or closed, and a client that presses Esc is a cancellation. So each exchange is
-owned by a task of its own, which is cancelled at most once and always closes
-its response itself; the caller talks to it through a bounded queue.
+owned by a task of its own, which always closes its response itself; the caller
+talks to it through a bounded queue. It is cancelled by an anyio scope: httpcore
+shields its closing from those, but not from asyncio's own cancellation.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
+import anyio
 import httpx
 
 from proxy.deadlines import Deadline
@@ -80,6 +82,7 @@ class Exchange:
         self._over = False
         self._abandoned = False
         self._held = False
+        self._scope = anyio.CancelScope()
         self.task = asyncio.create_task(self._own(transport, request, connect_limit))
 
     async def head(self, deadline: Deadline) -> Head:
@@ -120,19 +123,25 @@ class Exchange:
         if not self._abandoned:
             self._abandoned = True
             if not self._held:
-                self.task.cancel()
+                self._scope.cancel()
 
     def hold_cancellation(self) -> None:
-        """A connection is being opened or closed: `abandon` waits until that is over."""
+        """A connection is being opened: `abandon` waits until that is over."""
         self._held = True
 
     def release_cancellation(self) -> None:
         """That is over; an `abandon` in the meantime takes effect at the owner's next step."""
         self._held = False
         if self._abandoned:
-            self.task.cancel()
+            self._scope.cancel()
 
     async def _own(
+        self, transport: httpx.AsyncBaseTransport, request: UpstreamRequest, connect_limit: float
+    ) -> None:
+        with self._scope:
+            await self._converse(transport, request, connect_limit)
+
+    async def _converse(
         self, transport: httpx.AsyncBaseTransport, request: UpstreamRequest, connect_limit: float
     ) -> None:
         try:
@@ -140,7 +149,6 @@ class Exchange:
         except UpstreamFailure as failure:
             await self._queue.put(failure)
             return
-        self._held = False
         end: bytes | UpstreamFailure = b""
         try:
             headers = [(name.lower(), value) for name, value in response.headers.raw]
@@ -151,10 +159,8 @@ class Exchange:
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
             end = NetworkFailure(_what_broke(error))
         finally:
-            self.hold_cancellation()
-            with contextlib.suppress(httpx.HTTPError, OSError):
+            with anyio.CancelScope(shield=True), contextlib.suppress(httpx.HTTPError, OSError):
                 await response.aclose()
-            self.release_cancellation()
         await self._queue.put(end)
 
 
@@ -167,25 +173,28 @@ class UpstreamClient:
         self._transports: dict[str | None, httpx.AsyncBaseTransport] = {}
         # Made here, at startup: loading the certificates takes a tenth of a second.
         self._ssl = None if transport else httpx.create_ssl_context()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._exchanges: set[Exchange] = set()
 
     def send(self, request: UpstreamRequest, connect_limit: float) -> Exchange:
         """Begin an exchange. `connect_limit` in seconds."""
         exchange = Exchange(self._transport_for(request.url), request, connect_limit)
-        self._tasks.add(exchange.task)
-        exchange.task.add_done_callback(self._tasks.discard)
+        self._exchanges.add(exchange)
+        exchange.task.add_done_callback(lambda task: self._exchanges.discard(exchange))
         return exchange
 
     @property
     def open_exchanges(self) -> int:
-        return len(self._tasks)
+        return len(self._exchanges)
 
     async def close(self) -> None:
         """Abandon what is still open, wait until it is closed, close the pools."""
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=CLOSE_GRACE)
+        tasks = [exchange.task for exchange in self._exchanges]
+        for exchange in list(self._exchanges):
+            exchange.abandon()
+        if tasks:
+            _, still_connecting = await asyncio.wait(tasks, timeout=CLOSE_GRACE)
+            for task in still_connecting:
+                task.cancel()
         for transport in self._transports.values():
             await transport.aclose()
         self._transports.clear()

@@ -59,15 +59,14 @@ def closed_until(row: HealthRow, settings: Settings, now: float) -> float | None
 def probe_scheduled(row: HealthRow, settings: Settings, now: float) -> bool:
     """Whether the cooldown has lasted long enough for the next probe, whoever has the lease.
 
-    Cooldowns of an interval or less are sat out, and an operator's are respected.
-    An interval of 0 switches probes off.
+    So cooldowns of an interval or less are sat out. An operator's are respected, and an
+    interval of 0 switches probes off.
     """
     interval = settings.probe_interval
-    until = closed_until(row, settings, now)
-    if until is None or row.since is None or interval <= 0 or row.cause is Cause.OPERATOR:
+    if interval <= 0 or row.cause is Cause.OPERATOR or closed_until(row, settings, now) is None:
         return False
     begun = row.since if row.probe_at is None else row.probe_at
-    return until - row.since > interval and now >= begun + interval
+    return begun is not None and now >= begun + interval
 
 
 def lease_taken(row: HealthRow, now: float) -> bool:
@@ -151,7 +150,7 @@ def _close(
     row: HealthRow, settings: Settings, cause: Cause, since: float, until: float, reason: str
 ) -> Changes:
     """Closed until `until`, unless it already is for longer. The first probe waits an interval."""
-    current = closed_until(row, settings, since)
+    current = closed_until(row, settings, _later(row.since, since))
     if current is not None and current >= until:
         return {}
     changes: Changes = {"cause": cause, "reason": reason, "since": since, "until": until}

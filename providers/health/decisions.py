@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from providers.health.arithmetic import closed_until
 from providers.health.outcomes import Outcome, OutcomeKind
-from providers.health.rows import Cause, EventKind, HealthEvent, HealthKey, HealthRow, Scope, key_of
+from providers.health.rows import Cause, EventKind, HealthEvent, HealthKey, HealthRow, key_of
 from providers.routing import Settings, Target
 
 STREAM_DIED = "its stream broke off in this session"
@@ -76,7 +76,7 @@ def events_of(
         # An overloaded provider fails like any other, even if it asks for a second of patience.
         reason = str(outcome.status) if limited else outcome.reason
         yield HealthEvent(
-            key_of(target, caller.credential, Scope.PROVIDER if overloaded else outcome.scope),
+            key_of(target, caller.credential, outcome.scope),
             EventKind.FAILURE,
             now,
             reason=reason,

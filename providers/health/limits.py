@@ -54,7 +54,7 @@ def read_refusal(status: int, headers: HeaderPairs, now: float) -> Refusal:
     past, unreadable or more than `MAX_NAMED` ahead counts as not given.
     """
     fields = _fields(headers)
-    windows = _rejected_windows(fields)
+    windows = _rejected_windows(fields, now)
     limits = _window_limits(windows, now)
     if limits:
         return Refusal(limits[0].scope, limits)
@@ -81,28 +81,27 @@ def _plain(status: int) -> tuple[Scope, str]:
     return Scope.PROVIDER, f"overloaded ({status})" if status == 529 else f"unavailable ({status})"
 
 
-def _rejected_windows(fields: Mapping[str, str]) -> dict[str, list[str]]:
+def _rejected_windows(fields: Mapping[str, str], now: float) -> dict[str, list[str]]:
     """The windows that are used up, with the times at which they are said to reset.
 
-    The one that stands for the verdict comes first, and only if it is all there is when it has
-    no name. Where the verdict is not a rejection the
-    windows are beside the point: used-up ones may be covered by extra usage.
+    The one that stands for the verdict comes first if its name says anything, else last. Where
+    the verdict is not a rejection the windows are beside the point: used-up ones may be covered
+    by extra usage, and the reset is that of a window with room left.
     """
     verdict = fields.get(UNIFIED + "status", "").lower()
     if verdict not in ("", "rejected"):
         return {}
-    windows: dict[str, list[str]] = {}
     claim = _window_of(fields.get(UNIFIED + "representative-claim", ""))
     reset = fields.get(UNIFIED + "reset", "")
-    if verdict or reset:
-        windows[claim] = [reset]
-    for name, value in fields.items():
-        match = _WINDOW_STATUS.fullmatch(name)
-        if match and value.lower() == "rejected":
-            window = match[1]
-            windows.setdefault(window, []).append(fields.get(f"{UNIFIED}{window}-reset", ""))
-    if len(windows) > 1 and not _WINDOW.fullmatch(claim):
-        del windows[claim]
+    claimed = [(claim, reset)] if verdict or _instant(reset, now) else []
+    rejected = [
+        (match[1], fields.get(f"{UNIFIED}{match[1]}-reset", ""))
+        for name, value in fields.items()
+        if value.lower() == "rejected" and (match := _WINDOW_STATUS.fullmatch(name))
+    ]
+    windows: dict[str, list[str]] = {}
+    for window, time in claimed + rejected if _WINDOW.fullmatch(claim) else rejected + claimed:
+        windows.setdefault(window, []).append(time)
     return windows
 
 

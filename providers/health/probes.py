@@ -46,13 +46,8 @@ class Probes:
         return (
             lease_until is not None
             and now < lease_until - LEASE_MARGIN
-            and not self._is_under_way(row.key, now)
             and probe_scheduled(row, settings, now)
         )
-
-    def _is_under_way(self, key: HealthKey, now: float) -> bool:
-        begun = self._under_way.get(key)
-        return begun is not None and begun <= now < begun + PROBE_SECONDS
 
     def _want(self, closed: Sequence[HealthRow]) -> None:
         for row in closed:
@@ -65,22 +60,23 @@ class Probes:
             self._under_way.pop(key, None)
 
     def grant(self, key: HealthKey, lease_until: float) -> None:
-        self._granted[key] = lease_until
+        """Ignored while a probe of `key` is under way."""
+        if key not in self._under_way:
+            self._granted[key] = lease_until
 
     def due(
         self, row_of: Callable[[HealthKey], HealthRow | None], settings: Settings, now: float
     ) -> list[HealthKey]:
-        """Wanted keys that are due, have no live lease and are not under way."""
+        """Wanted keys that are due and that nobody holds the lease of."""
         self._granted = {key: until for key, until in self._granted.items() if now < until}
+        self._under_way = {
+            key: begun for key, begun in self._under_way.items() if now < begun + PROBE_SECONDS
+        }
         due = []
         for key in list(self._wanted):
             row = row_of(key)
             if row is None or closed_until(row, settings, now) is None:
                 del self._wanted[key]
-            elif (
-                probe_due(row, settings, now)
-                and key not in self._granted
-                and not self._is_under_way(key, now)
-            ):
+            elif key not in self._granted and probe_due(row, settings, now):
                 due.append(key)
         return due

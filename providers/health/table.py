@@ -74,7 +74,11 @@ class HealthTable:
     def record(
         self, decision: Decision, caller: Caller, outcome: Outcome, settings: Settings, now: float
     ) -> None:
-        """How the attempt of `decision` went. It counts once, whatever comes after it."""
+        """How the attempt of `decision` went. It counts once, whatever comes after it.
+
+        A success is best recorded when the reply is committed: a probe then reopens the provider
+        at once, and a stream that dies later is a matter for `avoid`.
+        """
         if decision.settled:
             return
         decision.settled = True
@@ -227,7 +231,7 @@ class HealthTable:
         """A success proves the provider, the credential and the model that it used, no others."""
         leases = self._take_leases(decision)
         for key in keys_of(decision.target, caller.credential):
-            if key in leases or self._is_news(key, now):
+            if self._is_news(key, now):
                 owner = self.worker if key in leases else ""
                 event = HealthEvent(key, EventKind.SUCCESS, now, started=decision.at, owner=owner)
                 self._ledger.note(event, settings, now)

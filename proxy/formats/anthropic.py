@@ -111,28 +111,40 @@ class AnthropicStream:
         self.content_begun = False
         self.complete = False
         self.error: ErrorReply | None = None
-        self._rest = b""
+        self._rest = bytearray()
 
     @property
     def quiet_end(self) -> float | None:
         return SETTLE_SECONDS if self.complete else None
 
     def feed(self, data: bytes) -> bytes:
-        buffer = self._rest + data if self._rest else data
-        end = whole_events(buffer)
-        if end == 0 and len(buffer) > MAX_HELD_BYTES:
+        events = self._whole_events(data)
+        if not events and len(self._rest) > MAX_HELD_BYTES:
             raise InvalidReply("an event of the stream is larger than 16 MB")
-        events, self._rest = buffer[:end], buffer[end:]
         # After content has begun only the last events matter, and they are few.
         if not self.content_begun or b"message_" in events or b"error" in events:
             self._read(events)
         return events
 
+    def _whole_events(self, data: bytes) -> bytes:
+        """What `data` completes. Only its own bytes are searched: events may be large."""
+        seam = bytes(self._rest[-3:])
+        found = whole_events(seam + data)
+        end = len(self._rest) - len(seam) + found if found else 0
+        self._rest += data
+        events = bytes(self._rest[:end])
+        del self._rest[:end]
+        return events
+
     def end(self) -> bytes:
-        rest, self._rest = self._rest, b""
+        rest = bytes(self._rest)
+        self._rest.clear()
         self._read(rest)
         if not self.content_begun and not self.error and rest.lstrip().startswith(b"{"):
             self._read_plain_json(rest)
+        if self.error and rest:
+            # Clients drop an event that lacks its blank line, and would miss the error.
+            return rest + b"\n\n"
         return rest if self.complete else b""
 
     def _read(self, events: bytes) -> None:

@@ -16,7 +16,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
+from proxy.formats.splice import literal_at, replace_literal, value_spans
+
 PREFIX = "x-anthropic-billing-header:"
+_LITERAL = b'"' + PREFIX.encode()
 
 _PAIR = r"[ \t]*[A-Za-z_][\w.-]*=[^;\s]*(?:;|(?=[\r\n]|\Z))"
 _CCH_WITHOUT_END = r"[ \t]*cch=[^;\s]*(?=\s|\Z)"
@@ -44,6 +49,22 @@ def without_billing_header(system: Any) -> Any:
 def without_cch(system: Any) -> Any:
     """A system prompt (string or list of blocks) whose billing header has lost its `cch`."""
     return _rewrite_start(system, strip_cch)
+
+
+def strip_cch_in_body(body: bytes) -> bytes:
+    """A request body whose system prompt begins with the header, without the header's `cch`.
+
+    Every other byte stays as it is; so does all of it where there is nothing to do.
+    """
+    for start, end in value_spans(body, "system"):
+        at = body.find(_LITERAL, start, end)
+        if at < 0:
+            continue
+        system = orjson.loads(body[start:end])
+        if without_cch(system) is system:
+            continue
+        return replace_literal(body, at, strip_cch(literal_at(body, at)))
+    return body
 
 
 def _rewrite_start(system: Any, rewrite: Callable[[str], str]) -> Any:

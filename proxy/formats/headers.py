@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from providers.routing import ProviderSpec
-from proxy.wire import HeaderPairs, header, without
+from proxy.wire import HeaderPairs, without
 
 HOP_BY_HOP = frozenset(
     {
@@ -30,6 +30,7 @@ _NOT_TO_CLIENT = HOP_BY_HOP | {
     b"set-cookie",
     b"alt-svc",
     b"strict-transport-security",
+    b"ccr-request-id",
 }
 
 
@@ -75,7 +76,5 @@ def encoded(headers: Iterable[tuple[str, str]]) -> dict[bytes, bytes]:
 
 
 def _named_by_connection(headers: HeaderPairs) -> frozenset[bytes]:
-    value = header(headers, b"connection")
-    if value is None:
-        return frozenset()
-    return frozenset(name.strip().lower() for name in value.split(b","))
+    values = (value for name, value in headers if name == b"connection")
+    return frozenset(name.strip().lower() for value in values for name in value.split(b","))

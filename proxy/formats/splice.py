@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import orjson
@@ -18,13 +19,13 @@ def replace_string(body: bytes, key: str, value: str) -> bytes:
     new = orjson.dumps(value)
     pieces: list[bytes] = []
     end = 0
-    for start, stop in _value_spans(body, key):
+    for start, stop in value_spans(body, key):
         pieces += [body[end:start], new]
         end = stop
     return b"".join([*pieces, body[end:]])
 
 
-def _value_spans(body: bytes, key: str) -> list[tuple[int, int]]:
+def value_spans(body: bytes, key: str) -> list[tuple[int, int]]:
     """Where the values of a top-level key are. Decoders take the last one; all are found."""
     plain, spans = b'"%s"' % key.encode(), []
     depth, name, start = 0, b"", -1
@@ -40,9 +41,23 @@ def _value_spans(body: bytes, key: str) -> list[tuple[int, int]]:
             elif first == 0x3A:  # a colon
                 start = token.end()
         elif start >= 0 and (depth == 0 or (depth == 1 and first == 0x2C)):  # a comma, or the end
-            if name == plain or (b"\\" in name and orjson.loads(name) == key):
+            if name == plain or (b"\\" in name and json.loads(name) == key):
                 raw = body[start : token.start()]
                 left = len(raw) - len(raw.lstrip())
                 spans.append((start + left, start + len(raw.rstrip())))
             start = -1
     return spans
+
+
+def replace_literal(body: bytes, start: int, value: str) -> bytes:
+    """`body` with the string literal that begins at `start` replaced by `value`."""
+    literal = _TOKEN.match(body, start)
+    end = literal.end() if literal else start
+    return b"".join((body[:start], orjson.dumps(value), body[end:]))
+
+
+def literal_at(body: bytes, start: int) -> str:
+    """The string whose literal begins at `start`."""
+    literal = _TOKEN.match(body, start)
+    value = orjson.loads(literal[0]) if literal else ""
+    return value if isinstance(value, str) else ""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from providers.routing import EMPTY, Target, WireFormat
+from providers.routing import Target, WireFormat
 from proxy.rectifiers.wording import heard
 from proxy.wire import ErrorReply, HeaderPairs
 
@@ -43,7 +43,7 @@ class Draft:
 
     document: Document = field(repr=False)
     headers: HeaderPairs = field(default=(), repr=False)
-    profile: Mapping[str, Any] = EMPTY
+    profile: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Repair(Protocol):

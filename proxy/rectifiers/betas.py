@@ -51,9 +51,7 @@ def _tool_search(document: Document) -> Document:
 
 def _tool_changes(document: Document) -> Document:
     gone = ("tool_addition", "tool_removal")
-    return map_blocks(
-        document, lambda block: None if kind(block) in gone else block, roles=("system",)
-    )
+    return map_blocks(document, lambda block: None if kind(block) in gone else block)
 
 
 _Change = Callable[[Document], Document]

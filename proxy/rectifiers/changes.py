@@ -75,6 +75,10 @@ def _list_differences(
     path: str, before: list[Any], after: list[Any], depth: int
 ) -> Iterator[Change]:
     """Items are told apart by identity: what was not mended is the same object."""
+    if _in_place(before, after):
+        for i, (old, new) in enumerate(zip(before, after, strict=True)):
+            yield from _differences(f"{path}.{i}", old, new, depth + 1)
+        return
     matcher = SequenceMatcher(None, list(map(id, before)), list(map(id, after)), autojunk=False)
     for op, start, end, new_start, new_end in matcher.get_opcodes():
         if op == "equal":
@@ -88,6 +92,14 @@ def _list_differences(
             yield Change(f"{path}.{i}", "removed", _size(before[i]))
         for i in range(new_start + both, new_end):
             yield Change(f"{path}.{i}", "added", _size(after[i]))
+
+
+def _in_place(before: list[Any], after: list[Any]) -> bool:
+    """Whether items were only replaced: none added, removed or moved. The usual case."""
+    if len(before) != len(after):
+        return False
+    known = set(map(id, before))
+    return all(a is b or id(a) not in known for a, b in zip(after, before, strict=True))
 
 
 def _join(path: str, key: Any) -> str:

@@ -50,7 +50,10 @@ def _fill_message(message: Message) -> Message | None:
         filled = [] if content is None or not str(content).strip() else content
     if filled:
         return message if filled is content else {**message, "content": filled}
-    return {**message, "content": [PLACEHOLDER]} if role(message) == "user" else None
+    if role(message) == "user":
+        return {**message, "content": [PLACEHOLDER]}
+    # a system message may do without words if it changes a setting
+    return without(message, "content") if message.get("output_config") else None
 
 
 def _fill_result(block: Any) -> Any:

@@ -46,8 +46,6 @@ def delete_field(document: Document, path: str) -> Document:
         inside = parts[parts.index("cache_control") + 1 :]
         unmarked: Document = _everywhere(document, "cache_control", inside)
         return unmarked
-    if parts[0] not in document:
-        return document
     after: Document = _delete(document, parts, lenient=False)
     if after is document:
         after = _delete(document, parts, lenient=True)

@@ -167,12 +167,11 @@ REPAIRS = (
     ),
     Rule(
         name="unsupported_parameter",
+        unless=wording(r"function tools with reasoning_effort are not supported"),
         label="Drop parameters that the model does not take",
         formats=OPENAI,
         statuses=VALIDATION,
-        says=wording(
-            re.sub(r"\?P<\w>", "?:", _UNSUPPORTED.pattern), *_STRUCTURED, *(p for p, _ in FACTS)
-        ),
+        says=wording(_UNSUPPORTED.pattern, *_STRUCTURED, *(p for p, _ in FACTS)),
         mend=_drop_unsupported,
         learns=frozenset({"drop_params", "structured_output", "strict_tools", "cache_control"}),
         runs=3,

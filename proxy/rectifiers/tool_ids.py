@@ -65,14 +65,15 @@ def legal_ids(document: Document) -> Document:
     def rename(block: Block) -> str:
         name = _id_of(block)
         if name not in clean:
-            legal = _ILLEGAL.sub("_", name) or "toolu_unnamed"
-            clean[name] = _free(legal, set(clean.values()))
+            clean[name] = _free(_ILLEGAL.sub("_", name) or "toolu_unnamed", taken)
+            taken.add(clean[name])
         return clean[name]
 
     for message in listed(document, "messages"):  # legal ids keep their name whatever comes first
         for block in blocks_of(message) if isinstance(message, Mapping) else ():
             if kind(block) in _ID_KEYS and _id_of(block) and not _ILLEGAL.search(_id_of(block)):
                 clean[_id_of(block)] = _id_of(block)
+    taken = set(clean)
     return _renamed(document, rename)
 
 

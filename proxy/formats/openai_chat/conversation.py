@@ -39,12 +39,15 @@ class ToolCall:
 
 @dataclass(slots=True)
 class Turn:
-    """Adjacent messages of one role. `calls` are an assistant's; of a user's results
-    only those are left in `blocks` that answer no call."""
+    """Adjacent messages of one role.
+
+    `blocks` are without an assistant's tool uses, which are its `calls`, and
+    without those of a user's tool results that answer a call.
+    """
 
     role: str
     blocks: list[Block]
-    calls: list[ToolCall] = field(default_factory=list)
+    calls: list[ToolCall]
     answers: bool = False  # a user turn that held the result of a call
 
 
@@ -66,55 +69,60 @@ def normalise(document: dict[str, Any], profile: Profile, ledger: Ledger) -> Con
             "messages: Field required" if messages is None else "messages: must be a list"
         )
     conversation = Conversation(system=_system_blocks(document.get("system"), ledger))
+    builder = _Builder(conversation.turns, messages, ledger)
     preserve = profile.inline_system == "preserve" and not profile.message_alternation
     for number, message in enumerate(messages):
-        role, blocks = _read(message, number)
+        role, content = _read(message, number)
         if role == "system":
-            blocks = _inline_system(blocks, conversation, ledger)
+            blocks = _inline_system(content, conversation, ledger)
             if not conversation.turns:
                 conversation.system += blocks
-                continue
-            if blocks and not preserve:
-                role, blocks = "user", [_reminder(blocks)]
-        _append(conversation.turns, role, blocks)
+            elif blocks and preserve:
+                builder.add("system", blocks)
+            elif blocks:
+                builder.add("user", [_reminder(blocks)])
+        else:
+            builder.add(role, content)
     if not conversation.turns:
         raise RequestRefused(NO_MESSAGES)
-    _pair(conversation.turns)
     return conversation
 
 
-def _read(message: Any, number: int) -> tuple[str, list[Block]]:
-    where = f"messages.{number}"
+def _read(message: Any, number: int) -> tuple[str, Any]:
+    """Role and content of a message."""
     if not isinstance(message, dict):
-        raise RequestRefused(f"{where}: must be an object")
+        raise RequestRefused(f"messages.{number}: must be an object")
     role = message.get("role")
     if role not in _ROLES:
-        raise RequestRefused(f"{where}.role: must be 'user', 'assistant' or 'system'")
+        raise RequestRefused(f"messages.{number}.role: must be 'user', 'assistant' or 'system'")
     content = message.get("content")
-    if content is not None and not isinstance(content, str | list):
-        raise RequestRefused(f"{where}.content: must be a string or a list of content blocks")
-    return role, blocks_of(content)
+    if isinstance(content, (list, str)):
+        return role, content
+    if content is None:
+        return role, []
+    raise RequestRefused(f"messages.{number}.content: must be a string or a list of content blocks")
 
 
 def blocks_of(content: Any) -> list[Block]:
-    """Content as a new list of blocks: a string is one text block; what is no block is left out."""
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}]
-    if isinstance(content, dict):
-        return [content]
-    if not isinstance(content, list):
-        return []
-    return [
-        block if isinstance(block, dict) else {"type": "text", "text": block}
-        for block in content
-        if isinstance(block, dict | str)
-    ]
+    """Content as blocks: a string is one text block; what is no block is left out."""
+    if isinstance(content, list):
+        for block in content:
+            if type(block) is not dict:
+                return [_as_block(item) for item in content if isinstance(item, (dict, str))]
+        return content
+    if isinstance(content, (dict, str)):
+        return [_as_block(content)]
+    return []
 
 
 def text_of(block: Block) -> str:
     """The text of a text block, "" if it has none."""
     text = block.get("text")
     return text if isinstance(text, str) else ""
+
+
+def _as_block(item: dict[str, Any] | str) -> Block:
+    return {"type": "text", "text": item} if isinstance(item, str) else item
 
 
 def _system_blocks(system: Any, ledger: Ledger) -> list[Block]:
@@ -124,8 +132,9 @@ def _system_blocks(system: Any, ledger: Ledger) -> list[Block]:
     return [block for block in blocks_of(stripped) if text_of(block)]
 
 
-def _inline_system(blocks: list[Block], conversation: Conversation, ledger: Ledger) -> list[Block]:
+def _inline_system(content: Any, conversation: Conversation, ledger: Ledger) -> list[Block]:
     """The text of a system message among the messages; its tool changes are set aside."""
+    blocks = blocks_of(content)
     for block in blocks:
         if block.get("type") in _TOOL_CHANGES:
             conversation.tool_changes.append(block)
@@ -137,74 +146,84 @@ def _reminder(blocks: list[Block]) -> Block:
     return {"type": "text", "text": f"<system-reminder>\n{text}\n</system-reminder>"}
 
 
-def _append(turns: list[Turn], role: str, blocks: list[Block]) -> None:
-    if all(block.get("type") == "text" and not text_of(block) for block in blocks):
-        return
-    if turns and turns[-1].role == role:
-        turns[-1].blocks += blocks
-    else:
-        turns.append(Turn(role, blocks))
+class _Builder:
+    """Merges messages into turns, and gives every call the result that belongs to it."""
 
-
-def _pair(turns: list[Turn]) -> None:
-    """Gives every call its result, wherever a later user turn has it."""
-    pairing = _Pairing(turns)
-    for number, turn in enumerate(turns):
-        if turn.role == "assistant":
-            for block in turn.blocks:
-                if block.get("type") == "tool_use":
-                    turn.calls.append(pairing.call(block, number))
-        elif turn.role == "user":
-            kept = [block for block in turn.blocks if not pairing.answer(block)]
-            turn.answers = len(kept) != len(turn.blocks)
-            turn.blocks = kept
-
-
-class _Pairing:
-    def __init__(self, turns: list[Turn]) -> None:
+    def __init__(self, turns: list[Turn], messages: list[Any], ledger: Ledger) -> None:
         self._turns = turns
-        self._taken: set[str] = set()
-        self._all_ids: set[str] | None = None
-        self._unanswered: dict[str, list[tuple[int, ToolCall]]] = {}
+        self._messages = messages
+        self._ledger = ledger
+        self._calls: dict[str, ToolCall] = {}  # the last one of each id
+        self._repeated: dict[str, list[tuple[int, ToolCall]]] = {}  # ids of several calls
+        self._turn_of: dict[str, int] = {}
+        self._ids: set[str] | None = None
 
-    def call(self, block: Block, turn: int) -> ToolCall:
-        name = block.get("name")
+    def add(self, role: str, content: Any) -> None:
+        """Adds one message; one that says nothing leaves no trace."""
+        turns = self._turns
+        merged = bool(turns) and turns[-1].role == role
+        number = len(turns) - 1 if merged else len(turns)
+        turn = turns[-1] if merged else Turn(role, [], [])
+        kept, is_user = turn.blocks, role == "user"
+        for block in blocks_of(content):
+            kind = block.get("type")
+            if kind == "tool_use" and not is_user:
+                turn.calls.append(self._call(block, number))
+            elif kind == "tool_result" and is_user and self._answer(block):
+                turn.answers = True
+            elif kind != "text" or block.get("text"):
+                kept.append(block)
+        if not merged and (kept or turn.calls or turn.answers):
+            turns.append(turn)
+
+    def _call(self, block: Block, turn: int) -> ToolCall:
+        name, client_id = block.get("name"), block.get("id")
         if not isinstance(name, str) or not name:
             raise RequestRefused("messages: tool_use.name: Field required")
-        client_id = block.get("id")
+        if "cache_control" in block:
+            self._ledger.drop("cache_control")
         if not isinstance(client_id, str):
             client_id = ""
-        call = ToolCall(client_id, self._unique(client_id), name, block.get("input"))
-        self._unanswered.setdefault(client_id, []).append((turn, call))
+        call = ToolCall(client_id, client_id, name, block.get("input"))
+        if client_id in self._calls or not client_id:
+            self._tell_apart(call, turn)
+        self._calls[client_id] = call
+        self._turn_of[client_id] = turn
         return call
 
-    def answer(self, block: Block) -> bool:
-        """Whether `block` is the result of a call.
+    def _tell_apart(self, call: ToolCall, turn: int) -> None:
+        """Gives a call an id of its own, and notes all calls that share the client's id."""
+        first = self._calls.get(call.client_id)
+        sharing = self._repeated.setdefault(call.client_id, [])
+        if first is not None and not sharing:
+            sharing.append((self._turn_of[call.client_id], first))
+        sharing.append((turn, call))
+        if self._ids is None:
+            self._ids = set(_tool_use_ids(self._messages))
+        call.id = unused(call.client_id or "call_without_id", self._ids)
+        self._ids.add(call.id)
 
-        Of several calls with one id it belongs to the first one of the last turn.
-        """
-        if block.get("type") != "tool_result":
-            return False
+    def _answer(self, block: Block) -> bool:
+        """Whether `block`, a result, is that of a call."""
         tool_id = block.get("tool_use_id")
-        waiting = self._unanswered.get(tool_id if isinstance(tool_id, str) else "")
-        if not waiting:
+        if not isinstance(tool_id, str):
+            tool_id = ""
+        call = self._calls.get(tool_id)
+        if call is not None and tool_id in self._repeated:
+            call = self._answerable(self._repeated[tool_id])
+        if call is None or call.result is not None:
             return False
-        last_turn = waiting[-1][0]
-        index = next(i for i, (turn, _) in enumerate(waiting) if turn == last_turn)
-        waiting.pop(index)[1].result = block
+        call.result = block
         return True
 
-    def _unique(self, client_id: str) -> str:
-        if client_id and client_id not in self._taken:
-            self._taken.add(client_id)
-            return client_id
-        if self._all_ids is None:
-            self._all_ids = {
-                block["id"]
-                for turn in self._turns
-                for block in turn.blocks
-                if block.get("type") == "tool_use" and isinstance(block.get("id"), str)
-            }
-        unique = unused(client_id or "call_without_id", self._taken | self._all_ids)
-        self._taken.add(unique)
-        return unique
+    def _answerable(self, sharing: list[tuple[int, ToolCall]]) -> ToolCall | None:
+        """Of several calls with one id, the first unanswered one of the last turn that has any."""
+        waiting = [(turn, call) for turn, call in sharing if call.result is None]
+        return next((call for turn, call in waiting if turn == waiting[-1][0]), None)
+
+
+def _tool_use_ids(messages: list[Any]) -> Iterable[str]:
+    for message in messages:
+        for block in blocks_of(message.get("content") if isinstance(message, dict) else None):
+            if block.get("type") == "tool_use" and isinstance(block.get("id"), str):
+                yield block["id"]

@@ -69,7 +69,7 @@ def read_body(body: bytes, status: int) -> Fault:
         document = orjson.loads(body) if body else None
     except orjson.JSONDecodeError:
         document = None
-    if isinstance(document, dict | list):
+    if isinstance(document, (dict, list)):
         fault = read_document(document)
         fault.raw = text
     else:
@@ -119,7 +119,7 @@ def _message(value: Any, fault: Fault, depth: int) -> str:
     fault.codes += [
         str(value[key]).lower()
         for key in ("code", "type", "status")
-        if isinstance(value.get(key), str | int) and not isinstance(value.get(key), bool)
+        if isinstance(value.get(key), (str, int)) and not isinstance(value.get(key), bool)
     ]
     for read in (_from_error, _from_message, _from_detail, _from_base_response):
         text = read(value, fault, depth)

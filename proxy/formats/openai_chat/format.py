@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -41,10 +42,11 @@ class OpenAIChat:
         if "safeguards" in document:
             raise RequestRefused(_SAFEGUARDS, final=True)
         profile = profile_for(target)
-        converted = _convert(document, target, profile, call.session_id)
+        with _depth_bounded():
+            converted = convert(document, target, profile, session_id=call.session_id)
+            body = dump(converted.body)
         if output_limit(document, profile) == 0:
             raise _warmed(document, call, converted)
-        body = dump(converted.body)
         context = _reply_context(document, call, target, profile, converted, len(body))
         request = UpstreamRequest(
             method="POST",
@@ -57,7 +59,8 @@ class OpenAIChat:
     def count_tokens(self, call: Call, target: Target) -> int:
         """An estimate of the input tokens of what would be sent. Raises `RequestRefused`."""
         document = {key: value for key, value in call.document().items() if key != "max_tokens"}
-        return estimate_chat_tokens(_convert(document, target, profile_for(target), "").body)
+        with _depth_bounded():
+            return estimate_chat_tokens(convert(document, target, profile_for(target)).body)
 
 
 class Translation:
@@ -90,11 +93,11 @@ class Translation:
         return read_error(status, headers, body, self._context.errors)
 
 
-def _convert(
-    document: dict[str, Any], target: Target, profile: Profile, session_id: str
-) -> Converted:
+@contextmanager
+def _depth_bounded() -> Iterator[None]:
+    """JSON may be nested deeper than what we can follow."""
     try:
-        return convert(document, target, profile, session_id=session_id)
+        yield
     except RecursionError:
         raise RequestRefused("the request is nested too deeply") from None
 

@@ -61,7 +61,7 @@ class Media:
 
     def document(self, block: Block) -> list[Part]:
         source = block.get("source")
-        if isinstance(source, str | list):
+        if isinstance(source, (str, list)):
             source = {"type": "content", "content": source}
         if not isinstance(source, dict):
             source = {}

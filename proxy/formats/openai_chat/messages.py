@@ -73,6 +73,8 @@ class MessageWriter:
             self._messages.append({"role": self._profile.system_role, "content": content})
 
     def _write_user(self, turn: Turn) -> None:
+        if not turn.blocks and not self._shown:
+            return
         parts: list[Part] = []
         blank: list[Part] = []
         for block in turn.blocks:
@@ -145,13 +147,14 @@ class MessageWriter:
             if self._profile.thought_signature_sentinel:
                 self._add_thought_signatures(message["tool_calls"], turn.calls, thinking)
             self._append_assistant(message)
-            self._messages += [self._tool_message(call) for call in turn.calls]
+            self._messages += map(self._tool_message, turn.calls)
         else:
             self._append_assistant(message)
 
     def _append_assistant(self, message: Message) -> None:
         """Adds a message, to the one before if that is the assistant's too."""
-        self._add_user([])
+        if self._shown:
+            self._add_user([])
         last = self._messages[-1] if self._messages else None
         if last is None or last["role"] != "assistant":
             self._messages.append(message)
@@ -170,7 +173,8 @@ class MessageWriter:
         thinking: list[Block] = []
         for block in turn.blocks:
             block_type = block.get("type")
-            self._ledger.drop_cache_control(block)
+            if "cache_control" in block:
+                self._ledger.drop("cache_control")
             if block_type == "text":
                 texts.append(text_of(block))
             elif block_type == "thinking":
@@ -178,8 +182,10 @@ class MessageWriter:
             elif is_server_tool(block_type) or block_type == "compaction":
                 told = flatten(block) if block_type != "compaction" else block.get("content")
                 if isinstance(told, str) and told:
-                    texts += [PARAGRAPH if texts else "", told, PARAGRAPH]
-            elif block_type != "tool_use":
+                    if texts and texts[-1] != PARAGRAPH:
+                        texts.append(PARAGRAPH)
+                    texts += [told, PARAGRAPH]
+            else:
                 self._ledger.drop(f"content.{block_type}")
         if texts and texts[-1] == PARAGRAPH:
             texts.pop()
@@ -280,8 +286,12 @@ class MessageWriter:
         media: list[Part] = []
         inline = self._profile.tool_images == "inline" or not tool_id
         for block in blocks_of(content):
-            self._ledger.drop_cache_control(block)
+            if "cache_control" in block:
+                self._ledger.drop("cache_control")
             kind = block.get("type")
+            if kind == "text":
+                texts.append(text_of(block))
+                continue
             if kind not in ("image", "document"):
                 texts.append(_result_text(block))
                 continue
@@ -298,8 +308,6 @@ class MessageWriter:
 
 def _result_text(block: Block) -> str:
     match block.get("type"):
-        case "text":
-            return text_of(block)
         case "search_result":
             return search_result_text(block)
         case "tool_reference":

@@ -236,7 +236,7 @@ def _nullable(check: _Check) -> _Check:
 
 
 def _strings(value: Any) -> str | None:
-    listed = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+    listed = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
     return None if listed else "must be a list of strings"
 
 

@@ -130,7 +130,7 @@ def _sampling(document: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
     wanted = () if profile.sampling == "drop" else ("temperature", "top_p")
     for name in (*wanted, "top_k") if profile.supports_top_k else wanted:
         value = document.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
             params[name] = value
     stop = stop_sequences(document)[: profile.stop_max]
     if stop:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 Schema = dict[str, Any]
 
 _IDENTITIES = ("$schema", "$id")
@@ -34,7 +36,11 @@ def clean_schema(schema: Any, dialect: str) -> Schema:
     """A tool's parameters as an object schema. Never changes `schema`; may share parts with it."""
     if not isinstance(schema, dict):
         return {"type": "object", "properties": {}}
-    cleaned = _Gemini(schema).clean() if dialect == "gemini" else _standard(schema)
+    if dialect == "gemini":
+        cleaned = _Gemini(schema).clean()
+    else:
+        cleaned = {key: value for key, value in schema.items() if key not in _IDENTITIES}
+        cleaned = _standard(cleaned) if _needs_cleaning(cleaned) else cleaned
     if not isinstance(cleaned.get("type"), str):
         cleaned = {"type": "object", **{k: v for k, v in cleaned.items() if k != "type"}}
     if cleaned["type"] == "object" and not isinstance(cleaned.get("properties"), dict):
@@ -65,11 +71,22 @@ def is_strict(schema: Any) -> bool:
     )
 
 
+def _needs_cleaning(schema: Schema) -> bool:
+    """Whether anything inside may have to change. Most schemas need no walk through them."""
+    try:
+        text = orjson.dumps(schema)
+    except orjson.JSONEncodeError:
+        return True
+    if b'"$schema":' in text or b'"$id":' in text:
+        return True
+    return text.count(b'"type":"object"') > text.count(b'"properties":{')
+
+
 def _standard(schema: Schema) -> Schema:
     """Without `$schema` and `$id`; objects have `properties`. Shares what is fine as it is."""
     changed: Schema = {}
     for key, value in schema.items():
-        if not isinstance(value, dict | list) or key in _LITERAL:
+        if not isinstance(value, (dict, list)) or key in _LITERAL:
             continue
         cleaned = _standard_part(key, value)
         if cleaned is not value:

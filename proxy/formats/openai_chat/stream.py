@@ -312,7 +312,7 @@ class _ToolCalls:
         function = function if isinstance(function, dict) else {}
         raw_id, name = _nonempty(delta.get("id")), _nonempty(function.get("name"))
         arguments = function.get("arguments")
-        if isinstance(arguments, dict | list):
+        if isinstance(arguments, (dict, list)):
             arguments = dump_text(arguments)
         elif not isinstance(arguments, str):
             arguments = ""

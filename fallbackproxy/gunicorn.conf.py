@@ -1,0 +1,32 @@
+"""Gunicorn's configuration. Where and how many: see `manage.py serve`."""
+
+import os
+import sys
+from pathlib import Path
+
+# The working directory may be another one.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fallbackproxy.settings")
+
+from django.conf import settings
+
+from fallbackproxy.worker import LIFESPAN_MARGIN
+
+bind = "127.0.0.1:8787"
+workers = settings.WORKERS
+worker_class = "fallbackproxy.worker.Worker"
+logger_class = "fallbackproxy.worker.Logger"
+loglevel = settings.LOG_LEVEL.lower()
+
+# The calls get GRACEFUL_TIMEOUT to end, and the application some time after that to write down
+# what it knows. Then gunicorn kills.
+graceful_timeout = settings.GRACEFUL_TIMEOUT + LIFESPAN_MARGIN
+# Longer than the pauses of a client between two calls, so that its connection is there still.
+keepalive = 75
+# Its path would be shared by all instances of a user.
+control_socket_disable = True
+# X-Forwarded-* is believed only from a reverse proxy on this machine.
+forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+# The heartbeat of a worker must not wait for a disk.
+if os.access("/dev/shm", os.W_OK):  # noqa: S108
+    worker_tmp_dir = "/dev/shm"  # noqa: S108

@@ -1,0 +1,61 @@
+"""Gunicorn's worker and logger, fitted to this proxy."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from typing import Any
+
+import gunicorn.glogging
+from django.conf import settings
+from uvicorn_worker import UvicornWorker
+
+from fallbackproxy.logs import JsonFormatter
+
+# Seconds between the end of the last call and the kill: the application's shutdown.
+LIFESPAN_MARGIN = 10
+
+
+class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]
+    """Gunicorn's own lines as JSON, written at once: a queue's thread does not survive a fork."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(JsonFormatter())
+
+
+class Worker(UvicornWorker):  # type: ignore[misc]
+    """A uvicorn worker that adds nothing to a relayed answer and leaves in good order."""
+
+    CONFIG_KWARGS: dict[str, Any] = {
+        "loop": "auto",
+        "http": "auto",
+        "ws": "none",
+        # Under "auto" an application whose start has failed would serve all the same.
+        "lifespan": "on",
+        # Upstream answers have their own.
+        "server_header": False,
+        "date_header": False,
+        "access_log": False,
+        "log_config": None,
+        # Without a limit uvicorn waits for the calls until gunicorn kills it.
+        "timeout_graceful_shutdown": settings.GRACEFUL_TIMEOUT,
+    }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The base class puts gunicorn's list of handlers there: the very same list, which
+        # Django's logging configuration would then empty.
+        for name in ("uvicorn.error", "uvicorn.access"):
+            logger = logging.getLogger(name)
+            logger.handlers = []
+            logger.propagate = True
+
+    def init_signals(self) -> None:
+        super().init_signals()
+        # Uvicorn raises the signal that stopped it once more at the end. By default that
+        # kills, and log lines that wait to be written are lost.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, lambda *_: sys.exit(0))

@@ -1,0 +1,54 @@
+"""Deletes old calls from the history."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+
+from proxy.models import RequestLog
+
+DEFAULT_BATCH = 10_000
+
+
+class Command(BaseCommand):
+    help = "Delete the calls that are older than a number of days, with their attempts."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--days", type=int, required=True, help="keep this many; 0 deletes the whole history"
+        )
+        parser.add_argument(
+            "--batch",
+            type=int,
+            default=DEFAULT_BATCH,
+            help=f"calls a transaction; between two of them others may write "
+            f"(default: {DEFAULT_BATCH})",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["days"] < 0:
+            raise CommandError("--days must not be negative")
+        if options["batch"] < 1:
+            raise CommandError("--batch must be at least 1")
+        try:
+            before = timezone.now() - timedelta(days=options["days"])
+        except OverflowError:
+            raise CommandError("--days: that is before the calendar begins") from None
+        count = prune(before, options["batch"])
+        self.stdout.write(f"{count} {'call' if count == 1 else 'calls'} deleted.")
+
+
+def prune(before: datetime, batch: int) -> int:
+    """Delete the calls that began before a time, at most `batch` a transaction; how many."""
+    deleted = 0
+    while True:
+        old = RequestLog.objects.filter(time__lt=before).order_by("time")
+        keys = list(old.values_list("pk", flat=True)[:batch])
+        RequestLog.objects.filter(pk__in=keys).delete()
+        deleted += len(keys)
+        if len(keys) < batch:
+            return deleted
