@@ -93,6 +93,8 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
             "idle_limit",
             "first_byte_stream_limit",
             "first_byte_limit",
+            "context_window",
+            "max_output_tokens",
             "profile",
         )
         widgets = {

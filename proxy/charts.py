@@ -35,7 +35,9 @@ def _column(number: int, values: Sequence[int], top: int) -> list[Segment]:
             height = HEIGHT * value / top
             y = HEIGHT - HEIGHT * below / top - height
             x, width = number + _GAP / 2, 1 - _GAP
-            segments.append(Segment(series, f"{x:.2f}", f"{y:.2f}", f"{width:.2f}", f"{height:.2f}"))
+            segments.append(
+                Segment(series, f"{x:.2f}", f"{y:.2f}", f"{width:.2f}", f"{height:.2f}")
+            )
             below += value
     return segments
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -21,7 +24,6 @@ from proxy.figures import RANGES, Column, Figures
 from proxy.history_links import FALLBACKS, FAULTS, MESSAGES_ONLY, history_link, period
 from proxy.models import RequestLog
 
-DAY = 86400.0
 LAST_CALLS = 10
 COLOURS = 8
 NOBODY = "nobody"
@@ -41,7 +43,7 @@ def dashboard(request: HttpRequest, now: float) -> dict[str, Any]:
         order = [provider.name for provider in providers]
         context |= history(figures.columns_of(range_, now), order, now)
         context["ranges"] = [(r.name, _RANGE_NAMES[r.name](), r is range_) for r in RANGES.values()]
-        context["last_calls"] = list(RequestLog.objects.order_by("-pk")[:LAST_CALLS])
+        context["last_calls"] = last_calls()
         context["first_steps"] = first_steps(request, providers, bool(context["last_calls"]))
     return context
 
@@ -113,16 +115,13 @@ class Card:
     last_error: str
 
 
-def cards(
-    conditions: Sequence[ProviderCondition], now: float, *, with_figures: bool
-) -> list[Card]:
+def cards(conditions: Sequence[ProviderCondition], now: float, *, with_figures: bool) -> list[Card]:
     """A card a provider, in their order."""
-    begin = now - DAY
+    begin = RANGES["24h"].begin(now)
     sums = figures.since(begin) if with_figures else {}
     medians = figures.median_first_bytes(begin) if with_figures else {}
-    hour = begin // 3600 * 3600
     return [
-        _card(place, condition, sums.get(condition.name, Figures()), medians, hour, now)
+        _card(place, condition, sums.get(condition.name, Figures()), medians, begin, now)
         for place, condition in enumerate(conditions, start=1)
     ]
 
@@ -302,10 +301,16 @@ def _chart_columns(
             url=history_link(**period(column.begin, column.end), **MESSAGES_ONLY),
             segments=[(series[shown[segment.series]], segment) for segment in stack],
             total=column.total,
-            tick=clock(column.begin, now) if number % every == 0 else "",
+            tick=_tick(column) if number % every == 0 else "",
         )
         for number, (column, stack) in enumerate(zip(columns, stacks, strict=True))
     ]
+
+
+def _tick(column: Column) -> str:
+    """The time of a narrow column, the day of a wide one."""
+    begin = timezone.localtime(datetime.datetime.fromtimestamp(column.begin, datetime.UTC))
+    return date_format(begin, "H:i" if column.end - column.begin < 7200 else "D j M")
 
 
 def _column_label(column: Column, now: float) -> str:
@@ -320,6 +325,29 @@ def _column_label(column: Column, now: float) -> str:
     return ", ".join([label, *(f"{count:,} {what}" for count, what in parts if count)])
 
 
+@dataclass(frozen=True, slots=True)
+class LastCall:
+    """A call and its times as people read them."""
+
+    row: RequestLog
+    url: str
+    first_byte: str
+    duration: str
+
+
+def last_calls() -> list[LastCall]:
+    """The newest calls, newest first."""
+    return [
+        LastCall(
+            row=row,
+            url=reverse("admin:proxy_requestlog_change", args=[row.pk]),
+            first_byte=milliseconds(row.first_byte_ms),
+            duration=milliseconds(row.duration_ms),
+        )
+        for row in RequestLog.objects.order_by("-pk")[:LAST_CALLS]
+    ]
+
+
 # --- the first minutes ------------------------------------------------------
 
 
@@ -332,9 +360,7 @@ class Step:
     done: bool
 
 
-def first_steps(
-    request: HttpRequest, providers: Sequence[Provider], has_calls: bool
-) -> list[Step]:
+def first_steps(request: HttpRequest, providers: Sequence[Provider], has_calls: bool) -> list[Step]:
     """What is left to do; empty once calls have come."""
     if has_calls:
         return []

@@ -11,7 +11,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.translation import gettext_lazy as _
 
-from providers.connecting import snippets
+from providers.client_setup import snippets
 from proxy.dashboard import dashboard
 
 NAVIGATION = (

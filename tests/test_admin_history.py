@@ -306,4 +306,4 @@ def test_the_viewer_group_is_made_after_migrating_and_left_alone_from_then_on() 
     group.delete()
     Permission.objects.filter(content_type__app_label="providers").delete()
     create_viewer_group(apps.get_app_config("proxy"))
-    assert Group.objects.get(name="viewer").permissions.count() == 5
+    assert Group.objects.get(name="viewer").permissions.count() == 6

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator
 
 from django.contrib.auth.models import User
@@ -13,7 +12,7 @@ from proxy.logbook import write_rows
 from proxy.records import AttemptRecord, CallRecord
 from proxy.usage import Usage
 
-PASSWORD = "only-for-tests"  # noqa: S105
+PASSWORD = "only-for-tests"
 MODELS = ("claude-opus-4-8", "claude-sonnet-5", "claude-sonnet-5", "claude-haiku-4-5")
 LIMIT = {
     "request-id": "req_011CSHoEeqs5C35K2UUqR7Fy",
@@ -28,7 +27,7 @@ LIMIT = {
 def fill(now: float, *, calls: int = 900) -> None:
     """Users, providers with their health, a week of calls, a learned fact."""
     User.objects.create_superuser("admin", password=PASSWORD)
-    primary, openrouter, kimi, local = _providers()
+    primary, openrouter, kimi = _providers()
     ProviderHealth.objects.create(
         provider=primary, cause="limit", reason="5-hour limit", since=now - 1800,
         until=now + 4210, last_failure=now - 60, last_error="5-hour limit reached", failures=0,
@@ -42,26 +41,31 @@ def fill(now: float, *, calls: int = 900) -> None:
         repair="openai_drop_top_k", expires=now + 6 * 86400,
     )  # fmt: skip
     AccessToken.issue("laptop")
-    chance = random.Random(7)  # noqa: S311
+    chance = random.Random(7)
     write_rows(_calls(now, calls, chance))
 
 
 def _providers() -> list[Provider]:
     primary = Provider.objects.get(name="anthropic-primary")
     openrouter = Provider.objects.create(
-        name="openrouter", position=1, base_url="https://openrouter.ai/api", api_key="sk-or-v1-demo-1234",
-        auth_header="Authorization",
+        name="openrouter", position=1, base_url="https://openrouter.ai/api",
+        api_key="sk-or-v1-demo-1234", auth_header="Authorization",
     )  # fmt: skip
     kimi = Provider.objects.create(
-        name="kimi", position=2, base_url="https://api.moonshot.ai/anthropic", api_key="sk-kimi-demo-5678"
+        name="kimi",
+        position=2,
+        base_url="https://api.moonshot.ai/anthropic",
+        api_key="sk-kimi-demo-5678",
     )
-    local = Provider.objects.create(
+    Provider.objects.create(
         name="vllm in the cellar", position=3, base_url="http://10.0.0.7:8000", format="openai",
         api_key="unused-but-set", enabled=False,
     )  # fmt: skip
-    ModelMapping.objects.create(provider=openrouter, source="claude-*", target="anthropic/claude-opus-4.8")
+    ModelMapping.objects.create(
+        provider=openrouter, source="claude-*", target="anthropic/claude-opus-4.8"
+    )
     ModelMapping.objects.create(provider=kimi, source="claude-*", target="kimi-k3")
-    return [primary, openrouter, kimi, local]
+    return [primary, openrouter, kimi]
 
 
 def _calls(now: float, calls: int, chance: random.Random) -> Iterator[CallRecord]:
@@ -92,7 +96,10 @@ def _call(number: int, moment: float, limited: bool, chance: random.Random) -> C
         attempt.status, attempt.result = status, str(status)
         attempt.headers = {"request-id": f"req_{number:05}", "content-type": "text/event-stream"}
         if status == 429:
-            attempt.error_type, attempt.error_message = "rate_limit_error", "You have reached your limit."
+            attempt.error_type, attempt.error_message = (
+                "rate_limit_error",
+                "You have reached your limit.",
+            )
             attempt.headers = LIMIT
         elif status == 529:
             attempt.error_type, attempt.error_message = "overloaded_error", "Overloaded"
@@ -127,7 +134,11 @@ def _steps(limited: bool, chance: random.Random) -> list[tuple[str, int, float]]
     if limited or chance.random() < 0.06:
         if chance.random() < 0.06:
             last = 200 if chance.random() < 0.6 else 529
-            return [("anthropic-primary", 429, 0.19), ("openrouter", 529, 0.8), ("kimi", last, answer)]
+            return [
+                ("anthropic-primary", 429, 0.19),
+                ("openrouter", 529, 0.8),
+                ("kimi", last, answer),
+            ]
         return [("anthropic-primary", 429, 0.19), ("openrouter", 200, answer + 0.5)]
     return [("anthropic-primary", 200, answer)]
 
