@@ -86,6 +86,21 @@ class TokenFilter(RecentValueFilter):
     empty = _("none")
 
 
+class SessionFilter(admin.SimpleListFilter):
+    """One conversation; there is nothing to choose from, links lead here."""
+
+    title = _("session")
+    parameter_name = "session"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        chosen = self.value()
+        return [(chosen, chosen)] if chosen else []
+
+    def queryset(self, request: HttpRequest, queryset: Calls) -> Calls:
+        chosen = self.value()
+        return queryset.filter(session_id=chosen) if chosen else queryset
+
+
 class TimeFilter(admin.SimpleListFilter):
     """The last so many hours, or a period: `<from>-<to>` in epoch seconds, as charts link to it."""
 

@@ -70,7 +70,7 @@ def test_the_list_shows_how_a_call_was_answered(admin_client: Client) -> None:
         "45,678",
         "1,000 / 98,765 / 321",
         "laptop",
-        "?q=5e550001-0000",
+        "?session=5e550001-0000",
     ):
         assert text in html, text
     assert html.index("anthropic-primary 429") < html.index("openrouter 200")
