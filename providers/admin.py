@@ -8,10 +8,9 @@ from typing import Any
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import Count, Model, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
@@ -24,7 +23,7 @@ from providers.conditions import ProviderCondition, conditions_of
 from providers.fields import Undecryptable
 from providers.forms import MappingFormSet, ProviderForm
 from providers.health_actions import HEALTH_ACTIONS
-from providers.models import AccessToken, ModelMapping, Provider, ProxySettings
+from providers.models import AccessToken, ModelMapping, Provider
 from providers.ordering import DragToOrder
 from providers.phrases import span
 from providers.presets import BY_SLUG, GROUPS, PRESETS
@@ -152,7 +151,11 @@ class ProviderAdmin(DragToOrder, admin.ModelAdmin):  # type: ignore[type-arg]
     list_per_page = 200
     sortable_by = ()
     readonly_fields = ("stored_key", "header_names", "health_now")
-    actions = [enable, disable, *HEALTH_ACTIONS]  # and what can ask a provider adds its own
+    actions: list[Any] = [
+        enable,
+        disable,
+        *HEALTH_ACTIONS,
+    ]  # and what can ask a provider adds its own
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
         queryset: QuerySet[Provider] = super().get_queryset(request)
@@ -206,6 +209,14 @@ class ProviderAdmin(DragToOrder, admin.ModelAdmin):  # type: ignore[type-arg]
         # A name that is taken would only be an error on saving.
         taken = Provider.objects.filter(name=preset.slug).exists()
         return {**preset.form_values, "name": f"{preset.slug}-2" if taken else preset.slug}
+
+    def get_form(
+        self, request: HttpRequest, obj: Provider | None = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        preset = BY_SLUG.get(request.GET.get("preset", "")) if obj is None else None
+        form.stand_in_key = preset.api_key if preset else ""
+        return form
 
     def get_formset_kwargs(
         self, request: HttpRequest, obj: Provider, inline: Any, prefix: str
@@ -313,25 +324,3 @@ class AccessTokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "snippets": snippets(f"{request.scheme}://{request.get_host()}", obj.plain),
         }
         return TemplateResponse(request, "providers/token_issued.html", context)
-
-
-@admin.register(ProxySettings)
-class ProxySettingsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """One row: the list is its form."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        return HttpResponseRedirect(reverse("admin:providers_proxysettings_change", args=[1]))
-
-    def get_object(
-        self, request: HttpRequest, object_id: str, from_field: str | None = None
-    ) -> ProxySettings | None:
-        # The defaults are shown before anything is saved; looking does not write.
-        return ProxySettings.load() if object_id == "1" else None

@@ -19,7 +19,10 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext_lazy as _
 
+from providers.admin import ProviderAdmin
+from proxy import settings_admin as settings_admin
 from proxy.call_page import call_page
+from proxy.connection_views import test_connection
 from proxy.csv_export import csv_response
 from proxy.history_filters import (
     ModelFilter,
@@ -32,6 +35,8 @@ from proxy.history_filters import (
 from proxy.history_links import history_link
 from proxy.history_pages import HistoryPage, search
 from proxy.models import RequestLog
+
+ProviderAdmin.actions.append(test_connection)  # only here is known how to ask a provider
 
 NOTHING = "–"
 _OUTCOME_STYLES = {

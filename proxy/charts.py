@@ -46,7 +46,7 @@ def round_top(highest: int) -> int:
     """The end of the scale: the next round number that halves well."""
     if highest <= 2:
         return 2
-    magnitude = 10 ** (len(str(highest)) - 1)
+    magnitude = int("1" + "0" * (len(str(highest)) - 1))
     return next(step * magnitude for step in _STEPS if step * magnitude >= highest)
 
 

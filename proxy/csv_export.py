@@ -93,5 +93,6 @@ class _Echo:
 
 
 async def _off_the_loop(lines: Iterator[str]) -> AsyncIterator[str]:
-    while (chunk := await sync_to_async(next)(lines, None)) is not None:
+    following = sync_to_async(lambda: next(lines, None))
+    while (chunk := await following()) is not None:
         yield chunk

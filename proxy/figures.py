@@ -130,7 +130,7 @@ def median_first_bytes(begin: float) -> dict[str, float]:
     found: defaultdict[str, list[int]] = defaultdict(list)
     answers = rows.filter(path=MESSAGES, outcome=RequestLog.Outcome.ANSWERED).order_by()
     for provider, first_byte in answers.values_list("provider", "first_byte_ms"):
-        found[provider].append(first_byte)
+        found[provider].append(first_byte or 0)
     return {provider: median(values) for provider, values in found.items()}
 
 

@@ -6,6 +6,8 @@ whether there is an older one.
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.core.paginator import Paginator
 from django.db import connections
@@ -28,7 +30,7 @@ class HistoryPage(ChangeList):
     older: str | None
     """The query string of the page with older calls, None on the last one."""
 
-    def get_ordering(self, request: HttpRequest, queryset: QuerySet[RequestLog]) -> list[str]:
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[RequestLog]) -> list[Any]:
         """A single conversation is read from its beginning, everything else from the newest."""
         return ["pk"] if SessionFilter.parameter_name in request.GET else ["-pk"]
 

@@ -6,12 +6,14 @@ import time
 from typing import Any
 
 from django.contrib.admin import AdminSite
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.translation import gettext_lazy as _
 
 from providers.client_setup import snippets
+from providers.transfer_views import transfer_view
+from proxy.connection_views import form_view
 from proxy.dashboard import dashboard
 
 NAVIGATION = (
@@ -39,8 +41,17 @@ class ProxySite(AdminSite):
     def get_urls(self) -> list[URLPattern | URLResolver]:
         pages: list[URLPattern | URLResolver] = [
             path("connect/", self.admin_view(self.connect), name="connect"),
+            path("transfer/", self.admin_view(self.transfer), name="transfer"),
+            path("test/", self.admin_view(self.test_connection), name="test_new_connection"),
+            path("test/<int:key>/", self.admin_view(self.test_connection), name="test_connection"),
         ]
         return pages + super().get_urls()
+
+    def transfer(self, request: HttpRequest) -> HttpResponse:
+        return transfer_view(self, request)
+
+    def test_connection(self, request: HttpRequest, key: int | None = None) -> HttpResponse:
+        return form_view(self, request, key)
 
     def index(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
