@@ -37,6 +37,8 @@ _KINDS = {"add": "ccf-good", "remove": "ccf-bad", "change": "ccf-warn"}
 
 
 class ImportForm(forms.Form):
+    label_suffix = ""
+
     file = forms.FileField(label=gettext_lazy("File"), required=False)
     text = forms.CharField(
         label=gettext_lazy("or its text"),

@@ -62,11 +62,14 @@ class Range:
     hours: int
 
     def begin(self, now: float) -> float:
-        """Where its first column begins. The last one is under way, and ends on the clock."""
+        """Where its first column begins. The last one is under way, and begins on the clock.
+
+        Hours are those of UTC, so where the clock is half an hour off, a day is so, too.
+        """
         width = self.hours * 3600
-        offset = timezone.localtime(_moment(now)).utcoffset() or datetime.timedelta()
-        local = now + offset.total_seconds()
-        end = (local // width + 1) * width - offset.total_seconds()
+        difference = timezone.localtime(_moment(now)).utcoffset() or datetime.timedelta()
+        offset = difference.total_seconds() // 3600 * 3600
+        end = ((now + offset) // width + 1) * width - offset
         return end - self.columns * width
 
 
