@@ -19,6 +19,8 @@ from proxy.redaction import redact_keys
 
 QUEUE_SIZE = 10_000
 BATCH = 500
+WIRE_LOGGERS = ("httpx", "httpcore")
+"""They quote what providers send, at levels below WARNING: never written, whatever is set."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -62,6 +64,8 @@ class BackgroundStderr(logging.Handler):
         self._start = threading.Lock()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.WARNING and record.name.startswith(WIRE_LOGGERS):
+            return
         try:
             line = self.format(record)
         except Exception:

@@ -90,7 +90,7 @@ def note_failure(
     status = failure.reply.upstream_status if isinstance(failure, UpstreamRefused) else None
     record.end_attempt(attempt, short_result(failure), status)
     attempt.error_type = error_type_of(failure)
-    attempt.error_message = redact(failure.message, _secrets(call, target))
+    attempt.error_message = redact(failure.message, secrets_of(call, target))
     if isinstance(failure, UpstreamRefused):
         attempt.headers = kept_headers(failure.reply.headers)
     emit(
@@ -109,7 +109,7 @@ def _short_hash(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()[:16]
 
 
-def _secrets(call: Call, target: Target) -> list[str]:
+def secrets_of(call: Call, target: Target) -> list[str]:
     """What an upstream might quote in its complaint and nobody may read in the history."""
     provider = target.provider
     words = (word for value in call.credential_values for word in value.split())

@@ -19,9 +19,10 @@ from proxy.formats import FORMATS
 from proxy.formats.estimate import estimate_input_tokens
 from proxy.formats.headers import to_client
 from proxy.formats.openai_chat import OPENAI_CHAT
-from proxy.journal import note_attempt, note_failure, note_success
+from proxy.journal import note_attempt, note_failure, note_success, secrets_of
 from proxy.outcomes import FinalError, Verdict, verdict_of
 from proxy.records import CallRecord
+from proxy.redaction import redact
 from proxy.stream import StreamBroken
 from proxy.upstream import Exchange, UpstreamClient
 
@@ -78,7 +79,8 @@ async def pass_through(
     record.end_attempt(attempt, str(head.status), head.status)
     record.provider, record.status = target.name, head.status
     headers = [*to_client(head.headers), *our_headers(record)]
-    return Answer(head.status, headers, chunks=_Passing(exchange, limits.idle, record))
+    passing = _Passing(exchange, limits.idle, record, secrets_of(call, target))
+    return Answer(head.status, headers, chunks=passing)
 
 
 def _estimate(call: Call, targets: list[Target]) -> int:
@@ -132,7 +134,10 @@ def _is_judgement(failure: UpstreamFailure | RequestRefused, provider: ProviderS
 class _Passing:
     """A reply's body, chunk by chunk, as it comes."""
 
-    def __init__(self, exchange: Exchange, idle: float, record: CallRecord) -> None:
+    def __init__(
+        self, exchange: Exchange, idle: float, record: CallRecord, secrets: list[str]
+    ) -> None:
+        self._secrets = secrets
         self._exchange = exchange
         self._idle = idle
         self._record = record
@@ -144,7 +149,7 @@ class _Passing:
         try:
             data = await self._exchange.chunk(Deadline.after(self._idle, "idle"))
         except UpstreamFailure as failure:
-            self._record.finish("broken", failure.message)
+            self._record.finish("broken", redact(failure.message, self._secrets))
             raise StreamBroken(failure.message) from failure
         if not data:
             self._record.finish("answered")

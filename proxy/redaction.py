@@ -25,5 +25,5 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """`text`, as a provider wrote it, without `secrets`, keys and other long random words."""
     for secret in secrets:
         if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(secret, "***")
+            text = re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)
     return _RANDOM_WORD.sub("***", redact_keys(text))

@@ -33,6 +33,7 @@ from proxy.journal import (
     note_request,
     note_skip,
     note_success,
+    secrets_of,
 )
 from proxy.mending import Mending
 from proxy.outcomes import FinalError, Verdict, may_retry, verdict_of
@@ -195,7 +196,8 @@ class Relay:
     def _commit(self, conversation: _Conversation, decision: Decision, reply: Reply) -> Answer:
         """From here on the client hears this provider and no other."""
         record, caller = conversation.record, conversation.caller
-        ending = StreamEnding(self._health, self._knowledge, decision, caller, record)
+        secrets = secrets_of(conversation.call, decision.target)
+        ending = StreamEnding(self._health, self._knowledge, decision, caller, record, secrets)
         if reply.stream is None:
             ending.note_signatures(reply.body)
             self._health.record(decision, caller, SUCCESS)

@@ -142,7 +142,6 @@ async def running_proxy(
         Application(),
         lifespan="on",
         log_config=None,
-        access_log=False,
         server_header=False,
         date_header=False,
         timeout_keep_alive=75,
