@@ -14,10 +14,14 @@ from providers.database import DatabaseThread
 from providers.events import emit
 from proxy.models import Attempt, RequestLog
 from proxy.records import MAX_MESSAGE, AttemptRecord, CallRecord
+from proxy.retention import prune_expired
+from proxy.rollup import add_figures
 
 BATCH = 500
 TRIES = 3
 RETRY_SECONDS = 1.0
+FIRST_TIDY_SECONDS = 60.0
+TIDY_SECONDS = 3600.0
 
 
 class Logbook:
@@ -32,7 +36,11 @@ class Logbook:
         capacity: int,
         write: Callable[[list[CallRecord]], None] | None = None,
         retry_seconds: float = RETRY_SECONDS,
+        tidy: Callable[[], bool] = prune_expired,
+        tidy_seconds: tuple[float, float] = (FIRST_TIDY_SECONDS, TIDY_SECONDS),
     ) -> None:
+        """`tidy` deletes a batch of old calls and says whether there may be more; it is called
+        for the first time, and then again and again, after so many seconds."""
         self.keep_messages = True
         self.lost = 0
         self._capacity = capacity
@@ -43,9 +51,13 @@ class Logbook:
         self._closing = False
         self._thread = DatabaseThread("logbook")
         self._task: asyncio.Task[None] | None = None
+        self._tidy = tidy
+        self._tidy_seconds = tidy_seconds
+        self._housekeeping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run())
+        self._housekeeping = asyncio.create_task(self._keep_house())
 
     def put(self, record: CallRecord) -> None:
         """Take a finished call."""
@@ -59,6 +71,9 @@ class Logbook:
         """Write what is waiting, then end."""
         self._closing = True
         self._news.set()
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+            await asyncio.wait([self._housekeeping])
         if self._task is not None:
             await self._task
         await self._thread.close()
@@ -72,6 +87,19 @@ class Logbook:
                 await self._flush([self._waiting.popleft() for _ in range(size)])
             if self._closing:
                 return
+
+    async def _keep_house(self) -> None:
+        """Delete what is too old. Between two batches the thread is free for new rows."""
+        wait, ever_after = self._tidy_seconds
+        while True:
+            await asyncio.sleep(wait)
+            wait = ever_after
+            try:
+                while await self._thread.run(self._tidy):
+                    pass
+            except Exception as error:  # the next time may be better
+                message = f"{type(error).__name__}: {error}"
+                emit("retention.failed", level=logging.ERROR, message=message)
 
     async def _flush(self, batch: list[CallRecord]) -> None:
         for number in range(1, TRIES + 1):
@@ -94,7 +122,7 @@ class Logbook:
 
 
 def write_rows(batch: Iterable[CallRecord], *, keep_messages: bool = True) -> None:
-    """Insert calls and their attempts, all or none."""
+    """Insert calls and their attempts and add them to the hourly figures, all or none."""
     records = list(batch)
     with transaction.atomic():
         calls = RequestLog.objects.bulk_create([_call_row(r, keep_messages) for r in records])
@@ -103,6 +131,7 @@ def write_rows(batch: Iterable[CallRecord], *, keep_messages: bool = True) -> No
             for call, record in zip(calls, records, strict=True)
             for number, attempt in enumerate(record.attempts, start=1)
         )
+        add_figures(records)
 
 
 def _call_row(record: CallRecord, keep_message: bool) -> RequestLog:
@@ -156,6 +185,7 @@ def _attempt_row(
         body_hash=attempt.body_hash,
         started_ms=_ms(attempt.started),
         duration_ms=_ms(attempt.duration),
+        headers={name: _clean(value, 200) for name, value in attempt.headers.items()},
     )
 
 
