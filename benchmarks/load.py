@@ -195,8 +195,9 @@ async def open_streams(job: Job) -> Result:
             client = await connect(job, result)
             clients.append(client)
             ended = client.send(request)
-            first = asyncio.create_task(client.first_event.wait())
-            await asyncio.wait([ended, first], return_when=asyncio.FIRST_COMPLETED)
+            first = asyncio.ensure_future(client.first_event.wait())
+            waited: list[asyncio.Future[Any]] = [ended, first]
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             first.cancel()
             if ended.done():
                 result.errors += 1

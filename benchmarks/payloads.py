@@ -9,7 +9,19 @@ from typing import Any
 MODEL = "claude-sonnet-4-5"
 EVENTS = 300
 LARGE = 256 * 1024
-_WORDS = "the proxy asks one provider after the other until one of them answers this call".split()
+_WORDS = (
+    "the",
+    "proxy",
+    "asks",
+    "one",
+    "provider",
+    "after",
+    "the",
+    "other",
+    "until",
+    "it",
+    "answers",
+)
 
 
 def _text(size: int, seed: int) -> str:
@@ -127,7 +139,7 @@ def _event(kind: str, **fields: Any) -> bytes:
 
 
 def stream_start() -> bytes:
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_01benchmark",
         "type": "message",
         "role": "assistant",

@@ -200,9 +200,7 @@ def litellm(venv: Path, core: int, upstream: int) -> Iterator[Server]:
             "VIRTUAL_ENV": str(venv),
         }
         log = folder / "log"
-        with running(
-            command, core, environment=environment, directory=folder, log=log
-        ) as process:
+        with running(command, core, environment=environment, directory=folder, log=log) as process:
             try:
                 seconds = wait_for(lambda: answers(port, "/health/liveliness"), "LiteLLM", 120)
             except RuntimeError:
