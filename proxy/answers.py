@@ -10,10 +10,12 @@ from proxy.errors import (
     Failure,
     RequestRefused,
     TimeLimitExceeded,
+    UpstreamFailure,
     UpstreamRefused,
     error_body,
     error_type,
 )
+from proxy.outcomes import FinalError
 from proxy.records import CallRecord, header_safe
 from proxy.responses import Chunks
 from proxy.wire import ErrorReply, HeaderPairs
@@ -60,12 +62,42 @@ def answered(
 
 def as_reply(failure: Failure, target: Target, call: Call) -> ErrorReply:
     """A failure as the client would hear it, in our words where the provider has said nothing."""
-    if isinstance(failure, UpstreamRefused):
+    if isinstance(failure, UpstreamRefused) and failure.reply.status >= 400:
         return failure.reply
     if isinstance(failure, RequestRefused):
         status, message, extra = failure.status, failure.message, []
     else:
         status = 504 if isinstance(failure, TimeLimitExceeded) else 502
-        message, extra = f"{failure.message} (provider {target.name})", [RETRY_SOON]
+        message, extra = f"{_in_words(failure)} (provider {target.name})", [RETRY_SOON]
     body = error_body(status, message, call.request_id)
     return ErrorReply(status, [JSON, *extra], body, error_type(status), message, status)
+
+
+def _in_words(failure: UpstreamFailure) -> str:
+    if isinstance(failure, UpstreamRefused):
+        # Not passed on: a client would follow a redirect, its credentials in hand.
+        return f"status {failure.reply.upstream_status} where an answer was expected"
+    return failure.message
+
+
+def all_failed(final: FinalError, call: Call, record: CallRecord) -> Answer:
+    """Everybody has failed: what the client hears of it."""
+    reply, only_our_key = final.best()
+    if only_our_key:
+        message = (
+            f"provider {final.rejected_by} rejected the proxy's credentials; "
+            "check its key in the proxy's admin"
+        )
+        body = error_body(502, message, call.request_id)
+        return answered(record, 502, [JSON, RETRY_IS_POINTLESS], body, "failed", message)
+    return answered(record, reply.status, reply.headers, reply.body, "failed", record.last_error())
+
+
+def nobody_to_ask(call: Call) -> str:
+    """Why there is no provider for a call, and what to do about it."""
+    if call.credential:
+        return "no provider is configured: enable one in the proxy's admin, under Providers"
+    return (
+        "no provider can answer this call: it carries no credentials of its own, and no provider "
+        "with a key is enabled. Log in to Claude, or add a provider in the proxy's admin"
+    )

@@ -64,12 +64,12 @@ class Call:
 
         The view has checked that it is a JSON object. orjson refuses the lone
         surrogates that JavaScript clients send for a cut emoji; the standard
-        library reads them.
+        library reads them. Bytes that are no UTF-8 are replaced.
         """
         try:
             document = orjson.loads(self.body)
         except orjson.JSONDecodeError:
-            document = json.loads(self.body)
+            document = json.loads(self.body.decode(errors="replace"))
         if not isinstance(document, dict):
             raise TypeError("the body of a call is a JSON object")
         return document
@@ -99,7 +99,7 @@ def read_routing(body: bytes) -> tuple[str, bool]:
     """Model and stream flag of a body. Raises `InvalidRequest`."""
     try:
         routing = _decode_routing(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         routing = _read_leniently(body, error)
     if not isinstance(routing.model, str) or not routing.model:
         raise InvalidRequest("model: a string is required")

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 import orjson
 
 from providers.routing import ProviderSpec, Target, WireFormat
-from proxy.answers import JSON, Answer, answered, as_reply, our_headers
+from proxy.answers import JSON, Answer, all_failed, answered, as_reply, our_headers
 from proxy.attempt import ask
 from proxy.call import Call
 from proxy.deadlines import Deadline
@@ -24,7 +24,6 @@ from proxy.outcomes import FinalError, Verdict, verdict_of
 from proxy.records import CallRecord
 from proxy.stream import StreamBroken
 from proxy.upstream import Exchange, UpstreamClient
-from proxy.wire import ErrorReply
 
 NOT_OFFERED = frozenset({404, 405, 501})
 """Statuses of a provider that does not have the endpoint at all."""
@@ -48,11 +47,9 @@ async def models(
     answer = await _first_answer(upstream, call, _anthropic(targets), record)
     if isinstance(answer, Answer):
         return answer
-    if answer is None:
+    if answer.is_empty:
         raise NotFound("no provider of Anthropic's format is configured that could list models")
-    return answered(
-        record, answer.status, answer.headers, answer.body, "failed", record.last_error()
-    )
+    return all_failed(answer, call, record)
 
 
 async def pass_through(
@@ -101,18 +98,17 @@ def _anthropic(targets: list[Target]) -> list[Target]:
 
 async def _first_answer(
     upstream: UpstreamClient, call: Call, targets: Iterable[Target], record: CallRecord
-) -> Answer | ErrorReply | None:
-    """The first answer; else the best error, None when nobody could be asked.
+) -> Answer | FinalError:
+    """The first answer; else all failures, none when nobody could be asked.
 
     A client-credential provider's judgement on the request is an answer too.
     """
-    final, asked = FinalError(), False
+    final = FinalError()
     for target in targets:
         attempt = note_attempt(record, target)
         try:
             reply = await ask(upstream, call, target)
         except (UpstreamFailure, RequestRefused) as failure:
-            asked = True
             note_failure(record, attempt, target, call, failure)
             error = as_reply(failure, target, call)
             if _is_judgement(failure, target.provider):
@@ -123,7 +119,7 @@ async def _first_answer(
         else:
             note_success(record, attempt, target, reply)
             return answered(record, reply.status, reply.headers, reply.body, "answered")
-    return final.best()[0] if asked else None
+    return final
 
 
 def _is_judgement(failure: UpstreamFailure | RequestRefused, provider: ProviderSpec) -> bool:

@@ -94,6 +94,9 @@ class CallRecord:
         self.outcome = outcome
         self.error = error[:MAX_MESSAGE]
         self.duration = self.elapsed()
+        for attempt in self.attempts:
+            if not attempt.result:  # it was still under way
+                self.end_attempt(attempt, outcome)
         self.keep(self)
 
 

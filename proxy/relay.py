@@ -5,25 +5,24 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from providers.health import CANCELLED, SUCCESS, Caller, Decision, Outcome
+from providers.health import CANCELLED, SUCCESS, Caller, Decision
 from providers.health_keeper import HealthKeeper
 from providers.knowledge import Knowledge
 from providers.routing import Settings, Snapshot, Target, WireFormat
-from proxy.answers import JSON, RETRY_IS_POINTLESS, Answer, answered, as_reply, our_headers
+from proxy.answers import Answer, all_failed, answered, as_reply, nobody_to_ask, our_headers
 from proxy.attempt import Reply, ask
 from proxy.call import Call, has_server_tools
 from proxy.deadlines import Deadline
+from proxy.endings import StreamEnding
 from proxy.errors import (
     AnswerLocally,
     Failure,
     NoProvider,
     RequestRefused,
     UpstreamFailure,
-    UpstreamRefused,
-    error_body,
 )
 from proxy.fitting import Fitting
 from proxy.health_outcomes import health_outcome
@@ -39,8 +38,7 @@ from proxy.mending import Mending
 from proxy.outcomes import FinalError, Verdict, may_retry, verdict_of
 from proxy.preparing import prepared
 from proxy.records import CallRecord
-from proxy.rectifiers.provenance import signatures_passing
-from proxy.stream import ClientGone, CommittedStream
+from proxy.stream import CommittedStream
 from proxy.upstream import UpstreamClient
 from proxy.wire import header
 
@@ -78,7 +76,7 @@ class Relay:
     ) -> Answer:
         """Ask one target after the other. Raises `NoProvider` when there is none."""
         if not targets:
-            raise NoProvider(_nobody(call))
+            raise NoProvider(nobody_to_ask(call))
         caller = Caller(call.credential, call.session_id, call.agent_id)
         budget = Deadline.after(settings.call_budget, "call budget")
         conversation = _Conversation(call, caller, record, settings, budget)
@@ -88,7 +86,7 @@ class Relay:
                 return result
             wait = _worth_waiting(result, settings, budget)
             if wait is None:
-                return _all_failed(result, call, record)
+                return all_failed(result, call, record)
             await self._sleep(wait)
 
     async def _ask_all(
@@ -197,66 +195,19 @@ class Relay:
     def _commit(self, conversation: _Conversation, decision: Decision, reply: Reply) -> Answer:
         """From here on the client hears this provider and no other."""
         record, caller = conversation.record, conversation.caller
-        signatures = self._signatures(decision.target)
+        ending = StreamEnding(self._health, self._knowledge, decision, caller, record)
         if reply.stream is None:
-            signatures(reply.body)
+            ending.note_signatures(reply.body)
             self._health.record(decision, caller, SUCCESS)
             return answered(record, reply.status, reply.headers, reply.body, "answered")
         if decision.probe:
             # Content has come, so its quota is back: nobody has to wait for the end to know.
             self._health.record(decision, caller, SUCCESS)
-            decision = Decision(decision.target, self._health.now())
-        ending = _Ending(self._health, decision, caller, record, signatures)
+            ending = replace(ending, decision=Decision(decision.target, self._health.now()))
         chunks = CommittedStream(
             reply.stream, decision.target.provider.limits, ending.on_end, ending.on_data
         )
         return Answer(reply.status, [*reply.headers, *our_headers(record)], chunks=chunks)
-
-    def _signatures(self, target: Target) -> Callable[[bytes], None]:
-        """Notes which provider has signed the thinking that passes."""
-        provider = target.provider
-
-        def note(data: bytes) -> None:
-            if provider.format is WireFormat.ANTHROPIC:
-                self._knowledge.minted(signatures_passing(data), provider.id)
-
-        return note
-
-
-@dataclass(frozen=True, slots=True)
-class _Ending:
-    """What the end of a committed stream means. Holds nothing of the request's body."""
-
-    health: HealthKeeper
-    decision: Decision
-    caller: Caller
-    record: CallRecord
-    signatures: Callable[[bytes], None]
-
-    def on_data(self, data: bytes) -> None:
-        self.record.bytes_out += len(data)
-        self.signatures(data)
-
-    def on_end(self, failure: Exception | None) -> None:
-        if failure is None:
-            self.record.finish("answered")
-            outcome = SUCCESS
-        elif isinstance(failure, ClientGone):
-            self.record.finish("cancelled")
-            outcome = CANCELLED
-        else:
-            self.record.finish("broken", str(failure))
-            outcome = self._of_a_broken_stream(failure)
-        self.health.record(self.decision, self.caller, outcome)
-
-    def _of_a_broken_stream(self, failure: Exception) -> Outcome:
-        target = self.decision.target
-        if not isinstance(failure, UpstreamRefused):
-            # It died: the client's own retry goes to somebody else.
-            self.health.avoid(target, self.caller)
-        if not isinstance(failure, UpstreamFailure):
-            return CANCELLED
-        return health_outcome(failure, target, self.health.now(), str(failure))
 
 
 def _pauses(target: Target, decision: Decision, is_last: bool) -> Iterator[float]:
@@ -292,24 +243,3 @@ def _worth_waiting(final: FinalError, settings: Settings, budget: Deadline) -> f
         return None
     seconds = float(value)
     return seconds if 0 < seconds <= min(settings.patience, budget.remaining) else None
-
-
-def _all_failed(final: FinalError, call: Call, record: CallRecord) -> Answer:
-    reply, only_our_key = final.best()
-    if only_our_key:
-        message = (
-            f"provider {final.rejected_by} rejected the proxy's credentials; "
-            "check its key in the proxy's admin"
-        )
-        body = error_body(502, message, call.request_id)
-        return answered(record, 502, [JSON, RETRY_IS_POINTLESS], body, "failed", message)
-    return answered(record, reply.status, reply.headers, reply.body, "failed", record.last_error())
-
-
-def _nobody(call: Call) -> str:
-    if call.credential:
-        return "no provider is configured: enable one in the proxy's admin, under Providers"
-    return (
-        "no provider can answer this call: it carries no credentials of its own, and no provider "
-        "with a key is enabled. Log in to Claude, or add a provider in the proxy's admin"
-    )

@@ -89,13 +89,13 @@ async def count_tokens(request: ApiRequest, request_id: str) -> RelayResponse:
 @in_envelope
 async def models(request: ApiRequest, request_id: str) -> RelayResponse:
     answerer = _by(lookups.models)
-    return await _serve(request, request_id, request.raw_path, answerer, has_model=False)
+    return await _serve(request, request_id, _path(request), answerer, has_model=False)
 
 
 @in_envelope
 async def anything_else(request: ApiRequest, request_id: str) -> RelayResponse:
     answerer = _by(lookups.pass_through)
-    return await _serve(request, request_id, request.raw_path, answerer, has_model=False)
+    return await _serve(request, request_id, _path(request), answerer, has_model=False)
 
 
 @in_envelope
@@ -126,6 +126,11 @@ async def healthz(request: ApiRequest) -> RelayResponse:
     return RelayResponse(200, [JSON], orjson.dumps({"status": "ok"}))
 
 
+def _path(request: ApiRequest) -> str:
+    """The path as it came, but for the doubled /v1 of those who put one into the base URL."""
+    return request.raw_path.removeprefix("/v1" if request.path.startswith("/v1/v1/") else "")
+
+
 def _only(request: ApiRequest, method: str) -> None:
     if request.method != method:
         raise NotFound(f"{request.method} {request.path}: this endpoint takes {method}")
@@ -142,6 +147,7 @@ async def _serve(
     record = _open_record(request, request_id, path, caller, len(body), runtime)
     try:
         model, stream = read_routing(body) if has_model else ("", False)
+        stream = stream and path == MESSAGES
         record.model, record.stream = model, stream
         call = _call(request, request_id, path, caller, body, model, stream)
         del body

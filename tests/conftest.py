@@ -9,6 +9,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from asgiref.sync import async_to_sync
+from hypothesis import settings
+
+# A busy machine is no reason to fail, and nothing is kept between runs.
+settings.register_profile("suite", deadline=None, database=None)
+settings.load_profile("suite")
 
 
 @pytest.hookimpl(tryfirst=True)

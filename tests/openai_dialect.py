@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import httpx2  # the HTTP client of Anthropic's SDK
 import orjson
-from anthropic.types import RawMessageStreamEvent
+from anthropic import Anthropic
+from anthropic.types import Message, RawMessageStreamEvent
 from pydantic import TypeAdapter
 
 from providers.routing import ProviderSpec, Target, WireFormat
@@ -26,6 +28,8 @@ HOSTS = {
     "gemini": "https://generativelanguage.googleapis.com/v1beta/openai",
 }
 DONE = b"data: [DONE]\n\n"
+NO_JSON = "not JSON"
+"""Stands for the input of a tool that is none."""
 _EVENTS = TypeAdapter(RawMessageStreamEvent)
 
 Json = dict[str, Any]
@@ -74,6 +78,10 @@ def user(*content: Any) -> Json:
 
 def assistant(*content: Any) -> Json:
     return {"role": "assistant", "content": list(content)}
+
+
+def system_message(content: Any) -> Json:
+    return {"role": "system", "content": content}
 
 
 def text(words: str, **fields: Any) -> Json:
@@ -225,6 +233,28 @@ def events_in(data: bytes) -> list[Json]:
     return events
 
 
+_stream = b""
+_sdk = Anthropic(
+    api_key="none",
+    http_client=httpx2.Client(
+        transport=httpx2.MockTransport(
+            lambda request: httpx2.Response(
+                200, headers={"content-type": "text/event-stream"}, content=_stream
+            )
+        )
+    ),
+)
+
+
+def read_by_sdk(data: bytes) -> Message:
+    """The message that Anthropic's own client makes of a stream."""
+    global _stream
+    _stream = data
+    asked: Any = [{"role": "user", "content": "hi"}]
+    with _sdk.messages.stream(model="m", max_tokens=1, messages=asked) as stream:
+        return stream.get_final_message()
+
+
 def read_all(reader: ChatStreamReader, chunks: Iterable[bytes], *, ends: bool = True) -> bytes:
     out = b"".join([reader.feed(chunk) for chunk in chunks])
     return out + reader.end() if ends else out
@@ -263,7 +293,10 @@ def blocks_in(events: Iterable[Mapping[str, Any]]) -> list[Json]:
     for block in blocks:
         arguments = block.pop("json")
         if block["type"] == "tool_use":
-            block["input"] = orjson.loads(arguments or b"{}")
+            try:
+                block["input"] = orjson.loads(arguments)
+            except orjson.JSONDecodeError:
+                block["input"] = NO_JSON
     return blocks
 
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 import uvicorn
 from asgiref.sync import sync_to_async
 
@@ -20,6 +21,9 @@ from proxy.relay import Relay
 from proxy.runtime import Runtime
 from tests.raw_http import HeaderList, RawConnection, Reply
 from tests.upstreams import FakeProvider
+
+WITH_DATABASE = pytest.mark.django_db(transaction=True, available_apps=["providers", "proxy"])
+"""For tests that run a proxy: its threads see the rows, and only these tables are emptied."""
 
 CLIENT_KEY = "sk-ant-oat01-the-clients-own-credential"
 PROVIDER_KEY = "sk-own-key-of-the-provider-0001"
@@ -129,8 +133,9 @@ async def running_proxy(
 ) -> AsyncIterator[Proxy]:
     """The proxy with these providers in this order, and nothing else configured.
 
-    `mappings` by provider's name, `settings` of the `ProxySettings` row, `sleep`
-    in place of the wait between retries, `graceful` in seconds.
+    `mappings` by provider's name, `settings` of the `ProxySettings` row (cooldowns
+    are off unless they say otherwise), `sleep` in place of the wait between
+    retries, `graceful` in seconds.
     """
     token = await _configure(providers, mappings or {}, settings or {})
     config = uvicorn.Config(
@@ -170,7 +175,7 @@ def _configure(
         provider.save()
         for source, target in mappings.get(provider.name, {}).items():
             ModelMapping.objects.create(provider=provider, source=source, target=target)
-    ProxySettings(**settings).save()
+    ProxySettings(**{"max_cooldown": 0, **settings}).save()
     return AccessToken.issue("the test's client")[1]
 
 

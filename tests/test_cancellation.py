@@ -8,7 +8,7 @@ import random
 import pytest
 
 from proxy.runtime import Runtime
-from tests.proxy import Proxy, body_of, fallback, primary, running_proxy, until
+from tests.proxy import WITH_DATABASE, Proxy, body_of, fallback, primary, running_proxy, until
 from tests.upstreams import (
     BLOCK,
     HELLO,
@@ -26,7 +26,7 @@ from tests.upstreams import (
     stream,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = WITH_DATABASE
 
 WITHIN = 1.0
 """Seconds in which an upstream has to hear that its client has left."""

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.proxy import body_of, fallback, primary, running_proxy, until
+from tests.proxy import WITH_DATABASE, body_of, fallback, primary, running_proxy, until
 from tests.upstreams import (
     MESSAGE,
     Connection,
@@ -19,7 +19,7 @@ from tests.upstreams import (
     stream,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = WITH_DATABASE
 
 
 def reset() -> Step:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from tests.proxy import Proxy, body_of, fallback, primary, running_proxy, until
+from tests.proxy import WITH_DATABASE, Proxy, body_of, fallback, primary, running_proxy, until
 from tests.raw_http import Aborted, Reply
 from tests.upstreams import (
     BLOCK,
@@ -43,7 +43,7 @@ from tests.upstreams import (
     stream,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = WITH_DATABASE
 
 HTML = b"<html>\n\n<body>Just a moment...</body>\n\n</html>"
 HTML_TYPE = (b"content-type", b"text/html")
@@ -335,6 +335,8 @@ async def test_a_stream_cut_at_any_byte_ends_behind_a_whole_event(line_end: byte
     events = [with_line_ends(part, line_end) for part in (b"data: {}\n\n", b"event: x\ndata:1\n\n")]
     tail = b"".join(events)
     ends = [0, len(events[0]), len(tail)]
+    if line_end == b"\r\n":  # a blank line is one as soon as its CR has come
+        ends += [end - 1 for end in ends[1:]]
     steps = {
         str(at): stream(head, *[tail[:at]] * (at > 0), Then.CUT) for at in range(len(tail) + 1)
     }

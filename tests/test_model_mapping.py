@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from providers.routing import ProviderSpec, is_glob, order_globs
-from tests.proxy import body_of, fallback, primary, running_proxy
+from tests.proxy import WITH_DATABASE, body_of, fallback, primary, running_proxy
 from tests.upstreams import FakeProvider, message, ok, refuse
 
 
@@ -76,7 +76,7 @@ def test_patterns_of_the_same_length_are_tried_by_name() -> None:
     )
 
 
-@pytest.mark.django_db(transaction=True)
+@WITH_DATABASE
 async def test_each_provider_is_asked_for_its_own_model_and_no_other_byte_changes() -> None:
     body = (
         b'{"x":{"model":"claude-test"},  "stream":true,"n":123456789012345678901234567890,'
@@ -94,7 +94,7 @@ async def test_each_provider_is_asked_for_its_own_model_and_no_other_byte_change
             assert (call.model, call.model_sent) == ("claude-test", "anthropic/claude")
 
 
-@pytest.mark.django_db(transaction=True)
+@WITH_DATABASE
 async def test_a_token_count_asks_for_the_mapped_model_too() -> None:
     async with FakeProvider(message(b'{"input_tokens":5}')) as up:
         mappings = {"anthropic-primary": {"claude-test": "m2"}}

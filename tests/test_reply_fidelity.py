@@ -7,7 +7,7 @@ import gzip
 
 import pytest
 
-from tests.proxy import body_of, fallback, primary, running_proxy
+from tests.proxy import WITH_DATABASE, body_of, fallback, primary, running_proxy
 from tests.raw_http import Reply
 from tests.upstreams import (
     BLOCK,
@@ -31,7 +31,7 @@ from tests.upstreams import (
     stream,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = WITH_DATABASE
 
 UNKNOWN = event("invented_tomorrow", index=7, payload={"a": [1, 2]})
 COMMENT = b": keep-alive\n\n"
@@ -91,7 +91,7 @@ async def test_what_follows_the_last_event_is_relayed_too() -> None:
 
 
 async def test_a_message_arrives_byte_for_byte() -> None:
-    odd = MESSAGE.replace(b"{", b"{ \n", 1).replace(b"msg_2", b"msg_\\u00e9\xc3\xa9")
+    odd = MESSAGE.replace(b"{", b"{ \n", 1).replace(b"msg_2", b"msg_\\u00e9\xc3\xa9\\ud83d")
     async with FakeProvider(message(odd)) as up, running_proxy(primary(up)) as proxy:
         reply = await proxy.call(body_of(stream=False))
         assert (reply.status, reply.body) == (200, odd)

@@ -7,6 +7,7 @@ import pytest
 from tests.proxy import (
     CLIENT_KEY,
     PROVIDER_KEY,
+    WITH_DATABASE,
     Proxy,
     body_of,
     fallback,
@@ -15,7 +16,7 @@ from tests.proxy import (
 )
 from tests.upstreams import FakeProvider, Received, names, ok, refuse
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = WITH_DATABASE
 
 ODD_BODY = (
     b'{ "model" :"claude-test",\n\t"stream": true,  "n":123456789012345678901234567890,'

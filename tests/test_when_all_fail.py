@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.proxy import PROVIDER_KEY, body_of, fallback, primary, running_proxy
+from tests.proxy import PROVIDER_KEY, WITH_DATABASE, body_of, fallback, primary, running_proxy
 from tests.upstreams import (
     JSON_TYPE,
     FakeProvider,
@@ -18,7 +18,7 @@ from tests.upstreams import (
     reply,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = WITH_DATABASE
 
 LIMIT_BODY = b'{ "type":"error",  "error":{"type":"rate_limit_error","message":"5-hour limit"}}\n'
 LIMIT_HEADERS = [

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import json
+import re
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -261,11 +262,14 @@ def refuse(
     return reply(status, error_body(kind, text), [JSON_TYPE, *headers])
 
 
-def stream(*parts: Part, status: int = 200, headers: HeaderList = (STREAM_TYPE,)) -> Step:
-    """A chunked reply: bytes are a chunk each, an `asyncio.Event` is waited for."""
+def stream(*parts: Part, headers: HeaderList = (STREAM_TYPE,), end: bool = True) -> Step:
+    """A chunked reply: bytes are a chunk each, an `asyncio.Event` is waited for.
+
+    Without `end` whoever calls the step goes on with the reply.
+    """
 
     async def step(connection: Connection, request: Received) -> None:
-        await connection.send(_head(status, [*headers, (b"transfer-encoding", b"chunked")]))
+        await connection.send(_head(200, [*headers, (b"transfer-encoding", b"chunked")]))
         for part in parts:
             if isinstance(part, asyncio.Event):
                 await part.wait()
@@ -277,7 +281,8 @@ def stream(*parts: Part, status: int = 200, headers: HeaderList = (STREAM_TYPE,)
                 return await connection.until_peer_leaves()
             else:
                 await connection.send(b"%x\r\n%b\r\n" % (len(part), part))
-        await connection.send(b"0\r\n\r\n")
+        if end:
+            await connection.send(b"0\r\n\r\n")
         return None
 
     return step
@@ -287,7 +292,7 @@ def either(streamed: Step, whole: Step) -> Step:
     """By what the request asks for."""
 
     async def step(connection: Connection, request: Received) -> None:
-        asked = request.body and json.loads(request.body).get("stream") is True
+        asked = re.search(rb'"stream"\s*:\s*true', request.body)
         await (streamed if asked else whole)(connection, request)
 
     return step

@@ -15,7 +15,7 @@ import orjson
 
 from providers.endpoints import anthropic_url
 from providers.routing import Target
-from proxy.call import MESSAGES, Call
+from proxy.call import COUNT_TOKENS, MESSAGES, Call
 from proxy.errors import InvalidReply, UpstreamRefused, error_type
 from proxy.formats.headers import CREDENTIALS, own_auth_headers, to_client, to_upstream
 from proxy.formats.splice import replace_string
@@ -45,11 +45,11 @@ class AnthropicFormat:
             extra = [(name.encode(), value.encode()) for name, value in provider.extra_headers]
             headers = [*without(headers, frozenset(name for name, _ in extra)), *extra]
         body = call.body
-        if body and target.model != call.model:
+        if call.model and target.model != call.model:
             body = replace_string(body, "model", target.model)
         url = anthropic_url(provider.base_url, call.path, call.query)
         request = UpstreamRequest(call.method, url, headers, body)
-        return request, AnthropicTranslation(is_message=call.path == MESSAGES)
+        return request, AnthropicTranslation(call.path)
 
 
 class _Head(msgspec.Struct):
@@ -58,18 +58,19 @@ class _Head(msgspec.Struct):
     type: Any = None
     usage: Any = None
     error: Any = None
+    input_tokens: Any = None
 
 
 _decode_message = msgspec.json.Decoder(_Head).decode
 
 
 class AnthropicTranslation:
-    """The way back of one attempt: nothing is translated, usage is noted."""
+    """The way back of one attempt at `path`: nothing is translated, usage is noted."""
 
-    def __init__(self, *, is_message: bool) -> None:
+    def __init__(self, path: str) -> None:
         self.usage = Usage()
         self.dropped: Mapping[str, int] = {}
-        self._is_message = is_message
+        self._path = path
 
     def response_headers(self, headers: HeaderPairs) -> HeaderPairs:
         return to_client(headers)
@@ -78,16 +79,16 @@ class AnthropicTranslation:
         return AnthropicStream(self.usage)
 
     def read_message(self, body: bytes) -> MessageReply:
-        if not self._is_message:
-            return MessageReply(body)
         try:
             message = _decode_message(body)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise InvalidReply("the reply is not a JSON object") from None
         if message.type == "error" or (message.type is None and message.error):
             raise UpstreamRefused(error_inside_success(body))
-        if message.type != "message":
+        if self._path == MESSAGES and message.type != "message":
             raise InvalidReply("the reply is not a message")
+        if self._path == COUNT_TOKENS and not isinstance(message.input_tokens, int):
+            raise InvalidReply("the reply is not a token count")
         self.usage.update(message.usage)
         return MessageReply(body)
 
@@ -112,6 +113,7 @@ class AnthropicStream:
         self.complete = False
         self.error: ErrorReply | None = None
         self._rest = bytearray()
+        self._seam = b""
 
     @property
     def quiet_end(self) -> float | None:
@@ -128,10 +130,11 @@ class AnthropicStream:
 
     def _whole_events(self, data: bytes) -> bytes:
         """What `data` completes. Only its own bytes are searched: events may be large."""
-        seam = bytes(self._rest[-3:])
-        found = whole_events(seam + data)
-        end = len(self._rest) - len(seam) + found if found else 0
+        window = self._seam + data
+        self._seam = window[-3:]
         self._rest += data
+        found = whole_events(window)
+        end = max(0, len(self._rest) - len(window) + found) if found else 0
         events = bytes(self._rest[:end])
         del self._rest[:end]
         return events

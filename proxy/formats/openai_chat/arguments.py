@@ -11,12 +11,13 @@ import orjson
 _OUTSIDE = re.compile(r'["{}\[\]]')
 _INSIDE = re.compile(r'["\\]')
 _FENCE = re.compile(r"\A```\w*\s*|\s*```\Z")
+_ESCAPES = ("", "\\", "0", "00", "000", "0000")  # what may be missing of an escape sequence
 _GAPS = (
-    *("", '"', "null", ":null", '":null', '"":null', '\\"', '\\":null'),
+    *("", "null", ":null", '"":null'),
+    *(escape + end for escape in _ESCAPES for end in ('"', '":null')),
     *("rue", "ue", "e", "alse", "lse", "se", "ull", "ll", "l", "0"),
-    *('0"', '00"', '000"', '0000"'),
 )
-"""What may be missing where JSON was broken off: the rest of a string, a key, a word, an escape."""
+"""What may be missing where JSON was broken off: the rest of a string, a key, a word, a number."""
 _CLOSERS = {"{": "}", "[": "]"}
 
 

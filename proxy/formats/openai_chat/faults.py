@@ -22,7 +22,7 @@ _KEYS = re.compile(
     (?<![a-z0-9]) (?: sk|pk|rk|xai|nvapi|csk|pplx ) - [a-z0-9_\-*.]{3,}
     | (?<![a-z0-9]) (?: gsk|hf|r8|tgp|ghp ) _ [a-z0-9_*]{6,}
     | AIza [a-z0-9_\-]{10,}
-    | (?<![a-z0-9]) eyJ [a-z0-9_\-]{8,} \. [a-z0-9_\-.]+
+    | (?<![a-z0-9]) eyJ [a-z0-9_\-]{6,} \. [a-z0-9_\-.]+
     | (?<= bearer\s ) (?! (?:token|auth|credential|scheme|format)\w*\b ) [^\s"',;<>]+
     """
 )

@@ -11,14 +11,14 @@ from proxy.formats.openai_chat.conversation import (
     Conversation,
     ToolCall,
     Turn,
-    blocks_of,
     text_of,
 )
 from proxy.formats.openai_chat.encoding import dump_text
 from proxy.formats.openai_chat.identifiers import ToolIds, ToolNames
 from proxy.formats.openai_chat.ledger import Ledger
-from proxy.formats.openai_chat.media import Media, Part, search_result_text, text_part
+from proxy.formats.openai_chat.media import Media, Part, text_part
 from proxy.formats.openai_chat.profile import Profile
+from proxy.formats.openai_chat.results import Results, keeps_cache_control
 from proxy.formats.openai_chat.server_tools import flatten, is_server_tool
 
 Message = dict[str, Any]
@@ -47,9 +47,10 @@ class MessageWriter:
         self._ids = ToolIds(profile.tool_id_style)
         self._ledger = ledger
         self._media = Media(profile, ledger)
+        self._results = Results(profile, ledger, self._media)
         filler = profile.reasoning_filler
         self._fill_reasoning = not reasoning_off if filler is None else filler
-        self._keep_cache_control = profile.cache_control == "keep" and profile.content_parts
+        self._keep_cache_control = keeps_cache_control(profile)
         self._messages: list[Message] = []
         self._shown: list[Part] = []  # media of tool results, waiting for a user message
 
@@ -83,7 +84,7 @@ class MessageWriter:
                     part = self._text(block)
                     (parts if part["text"] and not part["text"].isspace() else blank).append(part)
                 case "tool_result":
-                    parts += self._stray_result(block)
+                    parts += self._results.stray(block)
                 case _:
                     self._ledger.drop_cache_control(block)
                     parts += self._media.parts(block)
@@ -125,14 +126,6 @@ class MessageWriter:
             else:
                 self._ledger.drop("cache_control")
         return part
-
-    def _stray_result(self, block: Block) -> list[Part]:
-        """A result without a call: told to the model as what it is."""
-        self._ledger.drop("tool_result.without_call")
-        self._ledger.drop_cache_control(block)
-        texts, media = self._result_content(block, "")
-        heading = f"[Result of an earlier tool call {block.get('tool_use_id', '')}]"
-        return [text_part("\n".join([heading, *texts])), *media]
 
     def _write_assistant(self, turn: Turn) -> None:
         text, thinking = self._assistant_text(turn)
@@ -255,80 +248,6 @@ class MessageWriter:
         if result is None:
             self._ledger.drop("tool_use.without_result")
             return message
-        texts, media = self._result_content(result, tool_id)
-        text = texts[0] if len(texts) == 1 else "\n".join(texts)
-        if result.get("is_error") is True:
-            text = _as_error(text)
-        text = text or self._profile.empty_content
-        if not media:
-            message["content"] = self._cached(text, result)
-        elif self._profile.tool_images == "inline":
-            message["content"] = [text_part(text), *media] if text else media
-        else:
-            message["content"] = self._cached(text, result)
-            self._shown += media
+        message["content"], shown = self._results.answer(result, tool_id)
+        self._shown += shown
         return message
-
-    def _cached(self, text: str, result: Block) -> str | list[Part]:
-        if "cache_control" not in result:
-            return text
-        if self._keep_cache_control and text:
-            return [{**text_part(text), "cache_control": result["cache_control"]}]
-        self._ledger.drop("cache_control")
-        return text
-
-    def _result_content(self, result: Block, tool_id: str) -> tuple[list[str], list[Part]]:
-        """A result's texts, and what has to be shown beside them. "" is no call's id: no labels."""
-        content = result.get("content")
-        if isinstance(content, str):
-            return [content], []
-        texts: list[str] = []
-        media: list[Part] = []
-        inline = self._profile.tool_images == "inline" or not tool_id
-        for block in blocks_of(content):
-            if "cache_control" in block:
-                self._ledger.drop("cache_control")
-            kind = block.get("type")
-            if kind == "text":
-                texts.append(text_of(block))
-                continue
-            if kind not in ("image", "document"):
-                texts.append(_result_text(block))
-                continue
-            for part in self._media.parts(block):
-                if part["type"] == "text":
-                    texts.append(part["text"])
-                elif inline:
-                    media.append(part)
-                else:
-                    texts.append(f"[{kind}: shown in the next user message]")
-                    media += [text_part(f"[{kind} returned by tool call {tool_id}]"), part]
-        return texts, media
-
-
-def _result_text(block: Block) -> str:
-    match block.get("type"):
-        case "search_result":
-            return search_result_text(block)
-        case "tool_reference":
-            return f"Tool loaded: {block.get('tool_name', '')}"
-    return dump_text(_without_cache_control(block))
-
-
-def _without_cache_control(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            key: _without_cache_control(item)
-            for key, item in value.items()
-            if key != "cache_control"
-        }
-    if isinstance(value, list):
-        return [_without_cache_control(item) for item in value]
-    return value
-
-
-def _as_error(text: str) -> str:
-    start = text.lstrip()[:16].lower()
-    if not start:
-        return "Error"
-    return text if start.startswith(("error", "<tool_use_error>")) else f"Error: {text}"

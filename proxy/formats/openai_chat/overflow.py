@@ -57,7 +57,7 @@ _LIMITS = tuple(
         rf"context length(?: is| of)(?: only)? {_NUMBER}",
         rf"range of input length should be \[\d+, ?{_NUMBER}\]",
         rf'"n_ctx": ?{_NUMBER}',
-        rf"context (?:size|window|length)\D{{0,24}}{_NUMBER}",
+        rf"context (?:size|window|length)(?: limit)?(?: is| of|:)? ?\(?{_NUMBER}",
         rf"(?:limit|maximum|max)(?: is| of|:)? {_NUMBER}",
     )
 )

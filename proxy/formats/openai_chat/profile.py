@@ -8,18 +8,15 @@ and the provider's own settings, which also carry facts learned from its errors.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
 from providers.routing import EMPTY, Target
-
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-"""Levels of reasoning effort, weakest first. `none` is only ever sent to switch reasoning off."""
+from proxy.formats.openai_chat.switches import CHECKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +67,8 @@ class Profile:
     drop_params: tuple[str, ...] = ()
     extra_headers: Mapping[str, str] = field(default_factory=dict)
 
+
+_LISTS = frozenset(key.name for key in fields(Profile) if str(key.type).startswith("tuple"))
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "generic": {},
@@ -149,9 +148,6 @@ _REASONING_MODELS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
 )
 """OpenAI's reasoning models and the efforts they know (OpenAI's reasoning guide)."""
 
-FOREIGN_KEY = "repairs"
-"""The profile key that switches repairs on and off; it is not about the dialect."""
-
 _CHAT_MODELS = re.compile(r"gpt-5[\w.]*-chat")
 _CACHING_MODELS = ("anthropic/", "google/")
 
@@ -206,153 +202,10 @@ def _openai_model(model: str) -> Mapping[str, Any]:
     return {}
 
 
-# Each check says what a value has to be, None if it is.
-_Check = Callable[[Any], str | None]
-
-
-def _one_of(*choices: str) -> _Check:
-    wanted = "must be one of " + ", ".join(choices)
-    return lambda value: None if isinstance(value, str) and value in choices else wanted
-
-
-def _boolean(value: Any) -> str | None:
-    return None if isinstance(value, bool) else "must be true or false"
-
-
-def _integer(least: int) -> _Check:
-    def check(value: Any) -> str | None:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        return None if whole and value >= least else f"must be a whole number, at least {least}"
-
-    return check
-
-
-def _nullable(check: _Check) -> _Check:
-    def nullable(value: Any) -> str | None:
-        problem = None if value is None else check(value)
-        return f"{problem}, or null" if problem else None
-
-    return nullable
-
-
-def _strings(value: Any) -> str | None:
-    listed = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
-    return None if listed else "must be a list of strings"
-
-
-def _efforts(value: Any) -> str | None:
-    if not _strings(value) and value and all(level in EFFORTS for level in value):
-        return None
-    return "must be a list of some of " + ", ".join(EFFORTS)
-
-
-def _effort_map(value: Any) -> str | None:
-    if isinstance(value, Mapping) and all(
-        key in EFFORTS and level in EFFORTS for key, level in value.items()
-    ):
-        return None
-    return "must map efforts to efforts, out of " + ", ".join(EFFORTS)
-
-
-def _string_map(value: Any) -> str | None:
-    mapped = isinstance(value, Mapping) and all(isinstance(item, str) for item in value.values())
-    return None if mapped else "must be an object with strings as values"
-
-
-def _object(value: Any) -> str | None:
-    return None if isinstance(value, Mapping) else "must be an object"
-
-
-def _text(value: Any) -> str | None:
-    return None if isinstance(value, str) else "must be a text"
-
-
-_CHECKS: Mapping[str, _Check] = {
-    "max_tokens_field": _one_of("max_tokens", "max_completion_tokens"),
-    "default_max_tokens": _integer(1),
-    "max_output_tokens": _nullable(_integer(1)),
-    "context_window": _nullable(_integer(1)),
-    "reasoning_param": _one_of(
-        "none",
-        "reasoning_effort",
-        "openrouter",
-        "deepseek",
-        "enable_thinking",
-        "chat_template_kwargs",
-        "thinking_type",
-    ),
-    "effort_levels": _efforts,
-    "effort_map": _effort_map,
-    "reasoning_effort_override": _nullable(_one_of(*EFFORTS)),
-    "reasoning_history": _one_of("none", "reasoning_content", "reasoning", "reasoning_details"),
-    "reasoning_accept": _one_of("own", "any"),
-    "reasoning_filler": _nullable(_boolean),
-    "thought_signature_sentinel": _boolean,
-    "think_tags": _one_of("auto", "off"),
-    "system_role": _one_of("system", "developer"),
-    "inline_system": _one_of("fold_user", "preserve"),
-    "images": _boolean,
-    "tool_images": _one_of("user_message", "inline"),
-    "documents": _one_of("placeholder", "file_part"),
-    "content_parts": _boolean,
-    "cache_control": _one_of("drop", "keep"),
-    "supports_top_k": _boolean,
-    "sampling": _one_of("pass", "drop"),
-    "stop_max": _integer(0),
-    "stream_options": _boolean,
-    "structured_output": _one_of("json_schema", "json_object", "none"),
-    "strict_tools": _boolean,
-    "schema_dialect": _one_of("standard", "gemini"),
-    "supports_tools": _boolean,
-    "force_tool_choice_auto": _boolean,
-    "tool_id_style": _one_of("asis40", "alnum9", "hash"),
-    "tool_name_max": _integer(16),
-    "max_tools": _integer(1),
-    "drop_tools": _strings,
-    "assistant_null_content": _boolean,
-    "empty_content": _text,
-    "message_alternation": _boolean,
-    "prefill": _one_of("passthrough", "append_user", "mistral_prefix"),
-    "user_field": _one_of("none", "hash"),
-    "prompt_cache_key": _boolean,
-    "buffer_tool_args": _boolean,
-    "extra_body": _object,
-    "drop_params": _strings,
-    "extra_headers": _string_map,
-}
-_LISTS = frozenset(key.name for key in fields(Profile) if str(key.type).startswith("tuple"))
-
-
-def validate_profile(mapping: Mapping[str, Any], *, also: Iterable[str] = ()) -> list[str]:
-    """What is wrong with a provider's profile, a phrase each; empty if it is fine.
-
-    `also` are keys that somebody else reads and checks.
-    """
-    if not isinstance(mapping, Mapping):
-        return ["The profile must be a JSON object."]
-    problems = []
-    foreign = {FOREIGN_KEY, *also}
-    for key, value in mapping.items():
-        if key in foreign:
-            continue
-        if key == "preset":
-            problem = _one_of(*PRESETS)(value)
-        elif key in _CHECKS:
-            problem = _CHECKS[key](value)
-        else:
-            alike = get_close_matches(str(key), ["preset", *_CHECKS], n=1)
-            problem = "is not a known setting" + "".join(
-                f"; did you mean {name}?" for name in alike
-            )
-        if problem:
-            problems.append(f"{key}: {problem}")
-    return problems
-
-
 def _accepted(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that pass their check, as the fields' types want them."""
     return {
         key: tuple(value) if key in _LISTS else value
         for key, value in settings.items()
-        if key in _CHECKS and not _CHECKS[key](value)
+        if key in CHECKS and not CHECKS[key](value)
     }

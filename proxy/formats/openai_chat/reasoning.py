@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from proxy.formats.openai_chat.profile import EFFORTS, Profile
+from proxy.formats.openai_chat.profile import Profile
+from proxy.formats.openai_chat.switches import EFFORTS
 
 OFF = "off"
 _CLIENT_EFFORTS = ("low", "medium", "high", "xhigh", "max")

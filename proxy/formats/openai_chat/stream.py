@@ -9,9 +9,8 @@ from typing import Any
 from proxy import sse
 from proxy.formats.estimate import text_weight
 from proxy.formats.openai_chat import errors
-from proxy.formats.openai_chat.blocks import BlockQueue, ToolBlock
+from proxy.formats.openai_chat.block_queue import BlockQueue
 from proxy.formats.openai_chat.context import ReplyContext
-from proxy.formats.openai_chat.encoding import dump_text
 from proxy.formats.openai_chat.faults import is_error
 from proxy.formats.openai_chat.identifiers import new_id
 from proxy.formats.openai_chat.reading import (
@@ -24,9 +23,9 @@ from proxy.formats.openai_chat.reading import (
     reasoning_of,
     stop_details,
     stop_reason,
-    thought_signature,
 )
 from proxy.formats.openai_chat.response import MESSAGE_STOP, PING, message_delta, message_start
+from proxy.formats.openai_chat.tool_calls import ToolCalls
 from proxy.formats.openai_chat.usage import Counts, read_counts
 from proxy.usage import Usage
 from proxy.wire import ErrorReply
@@ -53,7 +52,7 @@ class ChatStreamReader:
         self._parser = sse.PayloadParser()
         self._out: list[bytes] = []
         self._blocks = BlockQueue(context, self._emit)
-        self._calls = _ToolCalls(self._blocks)
+        self._calls = ToolCalls(self._blocks)
         self._tags = ThinkTags() if context.profile.think_tags == "auto" else None
         self._started = False
         self._finish: str | None = None
@@ -248,7 +247,8 @@ class ChatStreamReader:
 
     def _complete(self) -> None:
         """The reply came to its end: closes all blocks and the message."""
-        for kind, piece in self._tags.finish() if self._tags is not None else ():
+        tags, self._tags = self._tags, None
+        for kind, piece in tags.finish() if tags is not None else ():
             self._part(kind, piece)
         reason, _ = self._stop()
         self._blocks.finish(truncated=reason == "max_tokens")
@@ -295,72 +295,6 @@ class ChatStreamReader:
         out = b"".join(self._out)
         self._out.clear()
         return out
-
-
-class _ToolCalls:
-    """Finds the call that a delta belongs to: servers disagree on how to say so."""
-
-    def __init__(self, blocks: BlockQueue) -> None:
-        self._blocks = blocks
-        self._by_index: dict[int, ToolBlock] = {}
-        self._by_id: dict[str, ToolBlock] = {}
-        self._last: ToolBlock | None = None
-
-    def add(self, delta: Mapping[str, Any]) -> str:
-        """Takes one delta over; returns its arguments."""
-        function = delta.get("function")
-        function = function if isinstance(function, dict) else {}
-        raw_id, name = _nonempty(delta.get("id")), _nonempty(function.get("name"))
-        arguments = function.get("arguments")
-        if isinstance(arguments, (dict, list)):
-            arguments = dump_text(arguments)
-        elif not isinstance(arguments, str):
-            arguments = ""
-        block = self._find(delta.get("index"), raw_id, name, arguments)
-        self._last = block
-        if raw_id and not block.raw_id:
-            block.raw_id = raw_id
-        if raw_id:
-            self._by_id.setdefault(raw_id, block)
-        if name and not block.name:
-            block.name = name
-        if arguments:
-            block.append(arguments)
-        self._keep_signature(delta, block)
-        return arguments
-
-    def _keep_signature(self, delta: Mapping[str, Any], block: ToolBlock) -> None:
-        signature = thought_signature(delta)
-        thinking = self._blocks.open_thinking() if signature else None
-        if thinking is not None:
-            thinking.thought_signatures[block.claim_id()] = signature
-
-    def _find(self, index: object, raw_id: str, name: str, arguments: str) -> ToolBlock:
-        if isinstance(index, int) and not isinstance(index, bool):
-            current = self._by_index.get(index)
-            if current is None or _starts_anew(current, raw_id, name, arguments):
-                current = self._by_index[index] = self._blocks.tool()
-            return current
-        if raw_id:
-            return self._by_id.get(raw_id) or self._blocks.tool()
-        if name or self._last is None:
-            return self._blocks.tool()
-        return self._last
-
-
-def _starts_anew(current: ToolBlock, raw_id: str, name: str, arguments: str) -> bool:
-    """Whether a delta with the index of `current` is another call all the same.
-
-    Some servers send every parallel call with index 0; others make up a new id
-    for every delta of one call.
-    """
-    if raw_id and current.raw_id and raw_id != current.raw_id:
-        return bool(name) and (current.complete or (current.name != "" and name != current.name))
-    return not raw_id and bool(name and arguments) and current.name != "" and current.complete
-
-
-def _nonempty(value: object) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def _as_error(chunk: dict[str, Any]) -> dict[str, Any]:

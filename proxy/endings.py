@@ -1,0 +1,57 @@
+"""What the end of a committed stream means: for the history, for health, for the session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from providers.health import CANCELLED, SUCCESS, Caller, Decision, Outcome
+from providers.health_keeper import HealthKeeper
+from providers.knowledge import Knowledge
+from providers.routing import WireFormat
+from proxy.errors import UpstreamFailure, UpstreamRefused
+from proxy.health_outcomes import health_outcome
+from proxy.records import CallRecord
+from proxy.rectifiers.provenance import signatures_passing
+from proxy.stream import ClientGone
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnding:
+    """Watches a committed stream to its end. Holds nothing of the request's body."""
+
+    health: HealthKeeper
+    knowledge: Knowledge
+    decision: Decision
+    caller: Caller
+    record: CallRecord
+
+    def on_data(self, data: bytes) -> None:
+        self.record.bytes_out += len(data)
+        self.note_signatures(data)
+
+    def note_signatures(self, data: bytes) -> None:
+        """Remember who has signed the thinking that passes."""
+        provider = self.decision.target.provider
+        if provider.format is WireFormat.ANTHROPIC:
+            self.knowledge.minted(signatures_passing(data), provider.id)
+
+    def on_end(self, failure: Exception | None) -> None:
+        if failure is None:
+            self.record.finish("answered")
+            outcome = SUCCESS
+        elif isinstance(failure, ClientGone):
+            self.record.finish("cancelled")
+            outcome = CANCELLED
+        else:
+            self.record.finish("broken", str(failure))
+            outcome = self._of_a_broken_stream(failure)
+        self.health.record(self.decision, self.caller, outcome)
+
+    def _of_a_broken_stream(self, failure: Exception) -> Outcome:
+        target = self.decision.target
+        if not isinstance(failure, UpstreamRefused):
+            # It died: the client's own retry goes to somebody else.
+            self.health.avoid(target, self.caller)
+        if not isinstance(failure, UpstreamFailure):
+            return CANCELLED
+        return health_outcome(failure, target, self.health.now(), str(failure))
