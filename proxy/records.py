@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from time import perf_counter
 from time import time as wall_clock
 from typing import Any
@@ -101,6 +102,7 @@ class CallRecord:
         self.keep(self)
 
 
+@lru_cache(maxsize=1024)
 def header_safe(name: str) -> str:
     """A provider's name inside a header: printable ASCII, no separators."""
     return quote(name, safe=" ()[]!#$&'*+.:@/-_")
