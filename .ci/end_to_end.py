@@ -298,6 +298,7 @@ class Client:
         headers = {
             "content-type": "application/json",
             "anthropic-version": "2023-06-01",
+            "accept-encoding": "gzip, deflate",
             "x-api-key": CLIENT_KEY,
             "ccr-request-id": request_id,
             **self.identity,
@@ -363,6 +364,8 @@ def a_call_falls_over_and_streams(scene: Scene) -> None:
     with scene.client.stream("claude-whole") as (request_id, response):
         trail = response.getheader("x-ccf-attempts")
         check(trail == "anthropic-primary=529,second=200", f"x-ccf-attempts: {trail}")
+        encoding = response.getheader("content-encoding")
+        check(encoding is None, f"the stream is compressed: {encoding}")
         data = read_until(response, b"content_block_start")
         check(
             not streaming.went_on.is_set(),
@@ -478,7 +481,7 @@ def main() -> None:
 def run(directory: Path, command: str, nginx: str | None, database_url: str | None) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in UNWANTED}
     environment["no_proxy"] = environment["NO_PROXY"] = "127.0.0.1"
-    environment["PIP_QUIET"] = "1"
+    environment["PIP_QUIET"] = "2"
     if database_url:
         environment["DATABASE_URL"] = database_url
     if nginx:

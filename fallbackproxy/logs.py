@@ -23,10 +23,8 @@ from proxy.redaction import redact_keys
 
 QUEUE_SIZE = 10_000
 GATHER_SECONDS = 0.02
-
-# No line names them, and to find them out takes longer than anything else in a record.
-logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-setattr(logging, "logAsyncioTasks", False)  # noqa: B010 (new in Python 3.12)
+WIRE_LOGGERS = ("httpx", "httpcore")
+"""They quote what providers send, at levels below WARNING: never written, whatever is set."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -91,6 +89,8 @@ class BackgroundStderr(logging.Handler):
         self._start = threading.Lock()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.WARNING and record.name.startswith(WIRE_LOGGERS):
+            return
         try:
             line = self.format(record)
         except Exception:

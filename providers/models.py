@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -22,24 +20,17 @@ from providers.fields import (
     NamesField,
     Undecryptable,
 )
+from providers.validation import (
+    base_url_problem,
+    header_name_problem,
+    headers_problem,
+    is_header_value,
+)
 
 PROFILE_CHECKS: list[Callable[[Mapping[str, Any]], list[str]]] = []
 """What knows a dialect adds its check of a profile here: it returns the problems, one text each."""
 
 TOKEN_PREFIX = "sk-ccf-"  # noqa: S105 (a prefix)
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_RESERVED_HEADERS = frozenset(
-    [
-        "host",
-        "content-length",
-        "transfer-encoding",
-        "connection",
-        "accept-encoding",
-        "upgrade",
-        "te",
-        "trailer",
-    ]
-)
 
 
 class ConfigurationVersion(models.Model):
@@ -196,7 +187,7 @@ class Provider(models.Model):
             "name": self._name_problem(),
             # An empty field has been reported as such already.
             "base_url": base_url_problem(self.base_url) if self.base_url else None,
-            "auth_header": self._auth_header_problem(),
+            "auth_header": self.auth_header and header_name_problem(self.auth_header),
             "extra_headers": headers_problem(self.extra_headers),
             "profile": self._profile_problems(),
             "api_key": self._key_problem(),
@@ -208,15 +199,6 @@ class Provider(models.Model):
     def _name_problem(self) -> Any:
         if not self.name.isprintable() or self.name != self.name.strip():
             return _("Use printable characters, with no space at the ends.")
-        return None
-
-    def _auth_header_problem(self) -> Any:
-        if not self.auth_header:
-            return None
-        if not _HEADER_NAME.fullmatch(self.auth_header):
-            return _("This is not a header name.")
-        if self.auth_header.lower() in _RESERVED_HEADERS:
-            return _("This header is set by the proxy itself.")
         return None
 
     def _profile_problems(self) -> Any:
@@ -231,7 +213,7 @@ class Provider(models.Model):
             return _("The stored key cannot be decrypted with ENCRYPTION_KEY. Enter it again.")
         if not self.api_key and not self.extra_headers:
             return _("A provider that does not use the client's credentials needs a key.")
-        if not _header_safe(self.api_key):
+        if not is_header_value(self.api_key):
             return _("A key may only hold printable ASCII characters.")
         return None
 
@@ -406,9 +388,21 @@ class ProxySettings(models.Model):
         default=True,
         help_text=_("Store what a failing provider said, keys redacted, 500 characters."),
     )
+    retention_days = models.PositiveIntegerField(
+        _("keep the history for"),
+        default=30,
+        validators=[MaxValueValidator(36_500)],
+        help_text=_(
+            "Days. Older calls are deleted once an hour; the hourly figures behind the charts "
+            "stay. 0 keeps everything for ever."
+        ),
+    )
 
     class Meta:
         verbose_name = verbose_name_plural = _("settings")
+        permissions = [
+            ("transfer_configuration", _("Can import and export the whole configuration"))
+        ]
 
     def __str__(self) -> str:
         return str(_("Settings"))
@@ -434,41 +428,3 @@ def save_order(providers: list[int]) -> None:
         for position, key in enumerate(providers):
             Provider.objects.filter(pk=key).update(position=position)
         ConfigurationVersion.bump()
-
-
-def base_url_problem(url: str) -> Any:
-    """What is wrong with a base URL, None when nothing is."""
-    try:
-        parts = urlsplit(url)
-        port_ok = parts.port is None or parts.port > 0
-    except ValueError:
-        return _("This is not a URL.")
-    if parts.scheme not in ("http", "https"):
-        return _("The URL has to begin with https:// or http://.")
-    if not parts.hostname or not port_ok or any(c.isspace() for c in url) or not url.isascii():
-        return _("This is not a URL.")
-    if parts.username or parts.password:
-        return _("Put credentials into the key, not into the URL.")
-    if parts.fragment:
-        return _("A URL with a fragment (#) cannot be called.")
-    return None
-
-
-def headers_problem(headers: object) -> Any:
-    """What is wrong with a set of extra headers, None when nothing is."""
-    if isinstance(headers, Undecryptable):
-        return _("The stored headers cannot be decrypted with ENCRYPTION_KEY. Enter them again.")
-    if not isinstance(headers, dict):
-        return _("A JSON object of header names and values is needed.")
-    for name, value in headers.items():
-        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            return _("“%(name)s” is not a header name.") % {"name": name}
-        if name.lower() in _RESERVED_HEADERS:
-            return _("“%(name)s” is set by the proxy itself.") % {"name": name}
-        if not isinstance(value, str) or not _header_safe(value):
-            return _("The value of “%(name)s” has to be printable ASCII text.") % {"name": name}
-    return None
-
-
-def _header_safe(value: str) -> bool:
-    return value.isascii() and value.isprintable() and value == value.strip()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from django.db import Error as DatabaseError
-
 from providers.database import DatabaseThread
 from providers.events import emit
 from providers.health_keeper import HealthKeeper
@@ -75,8 +73,9 @@ class Watcher:
         try:
             await self.refresh()
             self._failed = False
-        except (DatabaseError, OSError) as error:
-            # What was read last stays in force; said once, not every second.
+        except Exception as error:
+            # A database that is away, or a row that makes no sense. What was read last
+            # stays in force; said once, not every second.
             if not self._failed:
                 emit(
                     "config.unreadable",

@@ -65,12 +65,13 @@ def as_reply(failure: Failure, target: Target, call: Call) -> ErrorReply:
     if isinstance(failure, UpstreamRefused) and failure.reply.status >= 400:
         return failure.reply
     if isinstance(failure, RequestRefused):
-        status, message, extra = failure.status, failure.message, []
+        status = received = failure.status
+        message, extra = failure.message, []
     else:
-        status = 504 if isinstance(failure, TimeLimitExceeded) else 502
+        status, received = 504 if isinstance(failure, TimeLimitExceeded) else 502, 0
         message, extra = f"{_in_words(failure)} (provider {target.name})", [RETRY_SOON]
     body = error_body(status, message, call.request_id)
-    return ErrorReply(status, [JSON, *extra], body, error_type(status), message, status)
+    return ErrorReply(status, [JSON, *extra], body, error_type(status), message, received)
 
 
 def _in_words(failure: UpstreamFailure) -> str:

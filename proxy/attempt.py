@@ -108,7 +108,7 @@ async def _commit_stream(
 ) -> Reply:
     """Hold everything back until the first content."""
     if _is_json(head):
-        return await _replay(exchange, head, translation, deadline)
+        return await _replay(exchange, head, translation, deadline, last_resort)
     reader = translation.open_stream()
     held, ended = b"", False
     while not ended and not reader.content_begun and not reader.complete:
@@ -147,11 +147,18 @@ async def _read_whole(
 
 
 async def _replay(
-    exchange: Exchange, head: Head, translation: Translation, deadline: Deadline
+    exchange: Exchange,
+    head: Head,
+    translation: Translation,
+    deadline: Deadline,
+    last_resort: bool,
 ) -> Reply:
     """A whole message where a stream was asked for: an error, or a stream in one piece."""
     body = await _read_body(exchange, deadline, deadline.seconds, MAX_REPLY_BYTES)
-    events = translation.replay(translation.read_message(body))
+    message = translation.read_message(body)
+    if message.empty and not last_resort:
+        raise InvalidReply("the answer is empty")
+    events = translation.replay(message)
     return Reply(head.status, translation.response_headers(head.headers), translation, events)
 
 

@@ -45,7 +45,7 @@ class Call:
     @property
     def credential_values(self) -> list[str]:
         """The client's own credentials as they came, for finding them in texts that quote them."""
-        names = (b"authorization", b"x-api-key")
+        names = (b"authorization", b"x-api-key", b"api-key", b"cookie")
         return [value.decode("latin-1") for name, value in self.headers if name in names]
 
     def with_body(self, body: bytes) -> Call:
@@ -76,7 +76,8 @@ class Call:
 
 
 _SERVER_TOOL = re.compile(
-    rb'"type"\s*:\s*"(?:web_search|web_fetch|code_execution|advisor|tool_search_tool|mcp_toolset)_'
+    rb'"type"\s*:\s*"'
+    rb'(?:(?:web_search|web_fetch|code_execution|advisor|tool_search_tool)_|mcp_toolset")'
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from providers.health import CANCELLED, SUCCESS, Caller, Decision, Outcome
 from providers.health_keeper import HealthKeeper
@@ -12,6 +12,7 @@ from proxy.errors import UpstreamFailure, UpstreamRefused
 from proxy.health_outcomes import health_outcome
 from proxy.records import CallRecord
 from proxy.rectifiers.provenance import signatures_passing
+from proxy.redaction import redact
 from proxy.stream import ClientGone
 
 
@@ -24,6 +25,7 @@ class StreamEnding:
     decision: Decision
     caller: Caller
     record: CallRecord
+    secrets: list[str] = field(repr=False)
 
     def on_data(self, data: bytes) -> None:
         self.record.bytes_out += len(data)
@@ -43,15 +45,16 @@ class StreamEnding:
             self.record.finish("cancelled")
             outcome = CANCELLED
         else:
-            self.record.finish("broken", str(failure))
-            outcome = self._of_a_broken_stream(failure)
+            message = redact(str(failure), self.secrets)
+            self.record.finish("broken", message)
+            outcome = self._of_a_broken_stream(failure, message)
         self.health.record(self.decision, self.caller, outcome)
 
-    def _of_a_broken_stream(self, failure: Exception) -> Outcome:
+    def _of_a_broken_stream(self, failure: Exception, message: str) -> Outcome:
         target = self.decision.target
         if not isinstance(failure, UpstreamRefused):
             # It died: the client's own retry goes to somebody else.
             self.health.avoid(target, self.caller)
         if not isinstance(failure, UpstreamFailure):
             return CANCELLED
-        return health_outcome(failure, target, self.health.now(), str(failure))
+        return health_outcome(failure, target, self.health.now(), message)

@@ -15,13 +15,14 @@ from django.db.backends.utils import CursorWrapper
 
 from proxy.models import Attempt, RequestLog
 from proxy.records import MAX_MESSAGE, AttemptRecord, CallRecord
+from proxy.rollup import add_figures
 
 Row = dict[str, Any]
 """Values by the names of the model's fields, all of them but an automatic key."""
 
 
 def write_rows(batch: Iterable[CallRecord], *, keep_messages: bool = True) -> None:
-    """Insert calls and their attempts, all or none."""
+    """Insert calls and their attempts and add them to the hourly figures, all or none."""
     records = list(batch)
     with transaction.atomic(), connection.cursor() as cursor:
         calls, attempts = [], []
@@ -31,6 +32,7 @@ def write_rows(batch: Iterable[CallRecord], *, keep_messages: bool = True) -> No
                 attempts.append(_attempt_row(key, number, attempt, keep_messages))
         _insert(cursor, RequestLog, calls)
         _insert(cursor, Attempt, attempts)
+        add_figures(records)
 
 
 def _new_keys(cursor: CursorWrapper, count: int) -> Sequence[int]:
@@ -112,6 +114,7 @@ def _attempt_row(call: int, number: int, attempt: AttemptRecord, keep_message: b
         "repairs": json.dumps(attempt.repairs) if attempt.repairs else "[]",
         "unmodified": attempt.unmodified,
         "body_hash": attempt.body_hash,
+        "headers": json.dumps({n: _clean(v, 200) for n, v in attempt.headers.items()}),
     }
 
 

@@ -11,6 +11,7 @@ from providers.routing import Target
 from proxy.attempt import Reply
 from proxy.call import Call
 from proxy.errors import Failure, TimeLimitExceeded, UpstreamRefused
+from proxy.kept_headers import kept_headers
 from proxy.outcomes import error_type_of, short_result
 from proxy.records import AttemptRecord, CallRecord
 from proxy.redaction import redact
@@ -66,6 +67,7 @@ def note_request(
 def note_success(record: CallRecord, attempt: AttemptRecord, target: Target, reply: Reply) -> None:
     """A provider's answer is being committed."""
     record.end_attempt(attempt, str(reply.status), reply.status)
+    attempt.headers = kept_headers(reply.headers)
     record.provider = target.name
     record.model_sent = target.model
     record.status = reply.status
@@ -85,10 +87,12 @@ def note_failure(
     record: CallRecord, attempt: AttemptRecord, target: Target, call: Call, failure: Failure
 ) -> None:
     """An attempt has failed; whatever quotes a secret is redacted here."""
-    status = failure.reply.upstream_status if isinstance(failure, UpstreamRefused) else None
+    status = failure.reply.meant_status if isinstance(failure, UpstreamRefused) else None
     record.end_attempt(attempt, short_result(failure), status)
     attempt.error_type = error_type_of(failure)
-    attempt.error_message = redact(failure.message, _secrets(call, target))
+    attempt.error_message = redact(failure.message, secrets_of(call, target))
+    if isinstance(failure, UpstreamRefused):
+        attempt.headers = kept_headers(failure.reply.headers)
     emit(
         "provider.timeout" if isinstance(failure, TimeLimitExceeded) else "provider.failure",
         level=logging.WARNING,
@@ -105,7 +109,7 @@ def _short_hash(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()[:16]
 
 
-def _secrets(call: Call, target: Target) -> list[str]:
+def secrets_of(call: Call, target: Target) -> list[str]:
     """What an upstream might quote in its complaint and nobody may read in the history."""
     provider = target.provider
     words = (word for value in call.credential_values for word in value.split())

@@ -11,11 +11,14 @@ from providers.database import DatabaseThread
 from providers.events import emit
 from proxy.history import write_rows
 from proxy.records import CallRecord
+from proxy.retention import prune_expired
 
 BATCH = 500
 GATHER_SECONDS = 0.1
 TRIES = 3
 RETRY_SECONDS = 1.0
+FIRST_TIDY_SECONDS = 60.0
+TIDY_SECONDS = 3600.0
 
 
 class Logbook:
@@ -30,7 +33,11 @@ class Logbook:
         capacity: int,
         write: Callable[[list[CallRecord]], None] | None = None,
         retry_seconds: float = RETRY_SECONDS,
+        tidy: Callable[[], bool] = prune_expired,
+        tidy_seconds: tuple[float, float] = (FIRST_TIDY_SECONDS, TIDY_SECONDS),
     ) -> None:
+        """`tidy` deletes a batch of old calls and says whether there may be more; it is called
+        for the first time, and then again and again, after so many seconds."""
         self.keep_messages = True
         self.lost = 0
         self._capacity = capacity
@@ -41,9 +48,13 @@ class Logbook:
         self._close_asked = asyncio.Event()
         self._thread = DatabaseThread("logbook")
         self._task: asyncio.Task[None] | None = None
+        self._tidy = tidy
+        self._tidy_seconds = tidy_seconds
+        self._housekeeping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run())
+        self._housekeeping = asyncio.create_task(self._keep_house())
 
     def put(self, record: CallRecord) -> None:
         """Take a finished call."""
@@ -57,6 +68,9 @@ class Logbook:
         """Write what is waiting, then end."""
         self._close_asked.set()
         self._news.set()
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+            await asyncio.wait([self._housekeeping])
         if self._task is not None:
             await self._task
         await self._thread.close()
@@ -78,6 +92,19 @@ class Logbook:
                 await self._close_asked.wait()
         except TimeoutError:
             pass
+
+    async def _keep_house(self) -> None:
+        """Delete what is too old. Between two batches the thread is free for new rows."""
+        wait, ever_after = self._tidy_seconds
+        while True:
+            await asyncio.sleep(wait)
+            wait = ever_after
+            try:
+                while await self._thread.run(self._tidy):
+                    pass
+            except Exception as error:  # the next time may be better
+                message = f"{type(error).__name__}: {error}"
+                emit("retention.failed", level=logging.ERROR, message=message)
 
     async def _flush(self, batch: list[CallRecord]) -> None:
         for number in range(1, TRIES + 1):

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 
 import orjson
 
+from providers.knowledge import Knowledge
 from providers.routing import ProviderSpec, Target, WireFormat
 from proxy.answers import JSON, Answer, all_failed, answered, as_reply, our_headers
 from proxy.attempt import ask
@@ -19,9 +20,11 @@ from proxy.formats import FORMATS
 from proxy.formats.estimate import estimate_input_tokens
 from proxy.formats.headers import to_client
 from proxy.formats.openai_chat import OPENAI_CHAT
-from proxy.journal import note_attempt, note_failure, note_success
+from proxy.journal import note_attempt, note_failure, note_success, secrets_of
 from proxy.outcomes import FinalError, Verdict, verdict_of
+from proxy.preparing import prepared
 from proxy.records import CallRecord
+from proxy.redaction import redact
 from proxy.stream import StreamBroken
 from proxy.upstream import Exchange, UpstreamClient
 
@@ -30,10 +33,16 @@ NOT_OFFERED = frozenset({404, 405, 501})
 
 
 async def count_tokens(
-    upstream: UpstreamClient, call: Call, targets: list[Target], record: CallRecord
+    upstream: UpstreamClient,
+    knowledge: Knowledge,
+    call: Call,
+    targets: list[Target],
+    record: CallRecord,
 ) -> Answer:
     """The first Anthropic-format provider that can count; else an estimate of our own."""
-    answer = await _first_answer(upstream, call, _anthropic(targets), record)
+    # Foreign thinking is refused here too.
+    asked = ((target, prepared(call, target, knowledge)) for target in _anthropic(targets))
+    answer = await _first_answer(upstream, asked, record)
     if isinstance(answer, Answer):
         return answer
     body = orjson.dumps({"input_tokens": _estimate(call, targets)})
@@ -44,7 +53,8 @@ async def models(
     upstream: UpstreamClient, call: Call, targets: list[Target], record: CallRecord
 ) -> Answer:
     """The first Anthropic-format provider that can answer, else the best of their errors."""
-    answer = await _first_answer(upstream, call, _anthropic(targets), record)
+    asked = ((target, call) for target in _anthropic(targets))
+    answer = await _first_answer(upstream, asked, record)
     if isinstance(answer, Answer):
         return answer
     if answer.is_empty:
@@ -78,7 +88,8 @@ async def pass_through(
     record.end_attempt(attempt, str(head.status), head.status)
     record.provider, record.status = target.name, head.status
     headers = [*to_client(head.headers), *our_headers(record)]
-    return Answer(head.status, headers, chunks=_Passing(exchange, limits.idle, record))
+    passing = _Passing(exchange, limits.idle, record, secrets_of(call, target))
+    return Answer(head.status, headers, chunks=passing)
 
 
 def _estimate(call: Call, targets: list[Target]) -> int:
@@ -97,14 +108,14 @@ def _anthropic(targets: list[Target]) -> list[Target]:
 
 
 async def _first_answer(
-    upstream: UpstreamClient, call: Call, targets: Iterable[Target], record: CallRecord
+    upstream: UpstreamClient, asked: Iterable[tuple[Target, Call]], record: CallRecord
 ) -> Answer | FinalError:
     """The first answer; else all failures, none when nobody could be asked.
 
     A client-credential provider's judgement on the request is an answer too.
     """
     final = FinalError()
-    for target in targets:
+    for target, call in asked:
         attempt = note_attempt(record, target)
         try:
             reply = await ask(upstream, call, target)
@@ -132,7 +143,10 @@ def _is_judgement(failure: UpstreamFailure | RequestRefused, provider: ProviderS
 class _Passing:
     """A reply's body, chunk by chunk, as it comes."""
 
-    def __init__(self, exchange: Exchange, idle: float, record: CallRecord) -> None:
+    def __init__(
+        self, exchange: Exchange, idle: float, record: CallRecord, secrets: list[str]
+    ) -> None:
+        self._secrets = secrets
         self._exchange = exchange
         self._idle = idle
         self._record = record
@@ -144,7 +158,7 @@ class _Passing:
         try:
             data = await self._exchange.chunk(Deadline.after(self._idle, "idle"))
         except UpstreamFailure as failure:
-            self._record.finish("broken", failure.message)
+            self._record.finish("broken", redact(failure.message, self._secrets))
             raise StreamBroken(failure.message) from failure
         if not data:
             self._record.finish("answered")

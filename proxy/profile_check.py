@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from proxy.formats.openai_chat.validation import validate_profile
+from proxy.formats.openai_chat import validate_profile
 from proxy.rectifiers import REPAIRS
 
 THINKING_FORMS = ("adaptive", "enabled", "not_disabled")

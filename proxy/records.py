@@ -24,6 +24,7 @@ class AttemptRecord:
     kind: str = "tried"
     status: int | None = None
     result: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
     error_type: str = ""
     error_message: str = ""
     started: float = 0.0

@@ -33,6 +33,7 @@ from proxy.journal import (
     note_request,
     note_skip,
     note_success,
+    secrets_of,
 )
 from proxy.mending import Mending
 from proxy.outcomes import FinalError, Verdict, may_retry, verdict_of
@@ -166,11 +167,11 @@ class Relay:
                 return answered(record, 200, headers, local.body, "answered")
             except (UpstreamFailure, RequestRefused) as failure:
                 note_failure(record, attempt, target, conversation.call, failure)
-                if mending.mend(failure):
+                if not conversation.budget.passed and mending.mend(failure):
                     kind = "repaired"
                     continue
-                pause = next(pauses, None)
-                if pause is None or not may_retry(failure) or conversation.budget.passed:
+                pause = next(pauses, None) if may_retry(failure) else None
+                if pause is None or pause >= conversation.budget.remaining:
                     mending.learn(self._knowledge, target, now, helped=False)
                     verdict = mending.verdict(failure)
                     self._learn(conversation, decision, verdict, attempt.error_message)
@@ -195,7 +196,8 @@ class Relay:
     def _commit(self, conversation: _Conversation, decision: Decision, reply: Reply) -> Answer:
         """From here on the client hears this provider and no other."""
         record, caller = conversation.record, conversation.caller
-        ending = StreamEnding(self._health, self._knowledge, decision, caller, record)
+        secrets = secrets_of(conversation.call, decision.target)
+        ending = StreamEnding(self._health, self._knowledge, decision, caller, record, secrets)
         if reply.stream is None:
             ending.note_signatures(reply.body)
             self._health.record(decision, caller, SUCCESS)
@@ -239,7 +241,7 @@ def _worth_waiting(final: FinalError, settings: Settings, budget: Deadline) -> f
     """Seconds until the last provider is back, if that is soon enough to be waited for."""
     reply, only_our_key = final.best()
     value = header(reply.headers, b"retry-after") or b""
-    if only_our_key or not settings.patience or not value.isdigit() or reply.status < 429:
+    if only_our_key or not settings.patience or not value.isdigit() or reply.upstream_status < 429:
         return None
     seconds = float(value)
     return seconds if 0 < seconds <= min(settings.patience, budget.remaining) else None

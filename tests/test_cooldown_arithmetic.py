@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers.health import (
@@ -153,6 +153,7 @@ def test_events_of_two_workers_may_be_written_in_any_order(
     assert len({row.until for row in rows}) == 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(min_value=0, max_value=20), min_size=1, max_size=15), st.randoms())
 def test_no_failure_is_lost_in_whatever_order_they_are_written(times: list[float], random) -> None:  # type: ignore[no-untyped-def]
     events = [failed(NOW + time) for time in times]
@@ -218,6 +219,7 @@ ROWS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(ROWS, st.floats(min_value=0, max_value=3600))
 def test_no_row_closes_for_longer_than_permitted_or_survives_a_success(
     row: HealthRow, maximum: float

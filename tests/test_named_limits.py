@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers.health import MAX_NAMED, OutcomeKind, Scope, failure, outcome_of
@@ -359,6 +359,7 @@ VALUES = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(
     headers=st.lists(st.tuples(HEADER_NAMES, VALUES), max_size=8),
     status=st.sampled_from([429, 503, 529]),

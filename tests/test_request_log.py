@@ -183,6 +183,7 @@ def test_the_cases_say_something_about_every_column() -> None:
     columns = {field.name for field in RequestLog._meta.concrete_fields}
     assert columns - elsewhere == CALL_COLUMNS.keys()
     elsewhere = {"id", "call", "started_ms", "duration_ms", "repairs", "unmodified", "body_hash"}
+    elsewhere |= {"headers"}
     columns = {field.name for field in Attempt._meta.concrete_fields}
     assert columns - elsewhere == ATTEMPT_COLUMNS.keys()
 
@@ -386,7 +387,8 @@ class Said:
 
 
 async def test_a_full_queue_loses_rows_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    said, written = Said(monkeypatch), []
+    said = Said(monkeypatch)
+    written: list[CallRecord] = []
     logbook = Logbook(capacity=3, write=written.extend)
     for number in range(5):
         logbook.put(record(number))
@@ -397,7 +399,8 @@ async def test_a_full_queue_loses_rows_and_says_so(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_broken_database_loses_rows_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    said, tries, written = Said(monkeypatch), 0, []
+    said, tries = Said(monkeypatch), 0
+    written: list[CallRecord] = []
 
     def write(batch: list[CallRecord]) -> None:
         nonlocal tries
@@ -418,7 +421,8 @@ async def test_a_broken_database_loses_rows_and_says_so(monkeypatch: pytest.Monk
 
 
 async def test_a_database_that_recovers_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    said, tries, written = Said(monkeypatch), 0, []
+    said, tries = Said(monkeypatch), 0
+    written: list[CallRecord] = []
 
     def write(batch: list[CallRecord]) -> None:
         nonlocal tries

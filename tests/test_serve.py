@@ -52,14 +52,15 @@ class Server:
 
     def __post_init__(self) -> None:
         self.log = self.data_dir.with_name(f"{self.bind}.log")
-        self.process = subprocess.Popen(
-            command(self.bind),
-            env=environment(self.data_dir),
-            cwd="/",
-            stdout=subprocess.PIPE,
-            stderr=self.log.open("w"),
-            text=True,
-        )
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command(self.bind),
+                env=environment(self.data_dir),
+                cwd="/",
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
 
     @property
     def url(self) -> str:

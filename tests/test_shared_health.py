@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from providers.health import (
+    CANCELLED,
     SUCCESS,
     Caller,
     Decision,
@@ -251,6 +252,29 @@ def test_a_failed_probe_keeps_all_workers_waiting_for_another_interval(shared: S
     for later, probes in ((due + 299, False), (due + 300, True)):
         watch(second, shared, later)
         assert admit(second, later)[0].probe is probes
+
+
+@pytest.mark.parametrize("end", [SUCCESS, DOWN, CANCELLED])
+def test_a_probe_that_outlasts_its_cooldown_keeps_the_next_one_to_itself(
+    shared: SharedRows, end: Outcome
+) -> None:
+    first, second, due = probing_pair(shared)
+    watch(first, shared, due)
+    probe = admit(first, due)[0]
+    second.reset(1, DEFAULTS, due)
+    for table in (first, second):
+        flush(table, shared, due)
+    watch(second, shared, due)
+    tell(second, five_hours(), now=due + 1)
+    flush(second, shared, due + 1)
+    again = due + 301
+    admit(second, again)
+    watch(second, shared, again)
+    assert not admit(second, again)[0].allowed
+    first.record(probe, CALLER, end, DEFAULTS, again)
+    flush(first, shared, again)
+    watch(second, shared, again + 300)
+    assert admit(second, again + 300)[0].probe
 
 
 def test_a_probe_that_is_released_may_be_done_by_another_worker(shared: SharedRows) -> None:

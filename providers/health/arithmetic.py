@@ -131,7 +131,6 @@ def transition(row: HealthRow, event: HealthEvent, settings: Settings) -> Health
     return row._replace(**changes, version=row.version + 1)
 
 
-_NO_LEASE: Changes = {"probe_owner": "", "probe_until": None}
 _OPEN: Changes = {"cause": None, "reason": "", "since": None, "until": None, "probe_at": None}
 
 
@@ -154,7 +153,7 @@ def _close(
     if current is not None and current >= until:
         return {}
     changes: Changes = {"cause": cause, "reason": reason, "since": since, "until": until}
-    return changes if current is not None else changes | _NO_LEASE | {"probe_at": since}
+    return changes if current is not None else changes | {"probe_at": since}
 
 
 def _on_failure(row: HealthRow, event: HealthEvent, settings: Settings) -> Changes:
@@ -196,14 +195,18 @@ def _on_success(row: HealthRow, event: HealthEvent, settings: Settings) -> Chang
     }
     if last_of_all:
         changes["failures"] = 0
-    if lifted[row.cause]:
-        return changes | _OPEN | _NO_LEASE
-    return changes | _give_back(row, event)
+    return changes | (_OPEN if lifted[row.cause] else {}) | _give_back(row, event)
 
 
 def _give_back(row: HealthRow, event: HealthEvent) -> Changes:
-    """Only the owner returns a lease: it may have run out and be somebody else's by now."""
-    return _NO_LEASE if event.owner and event.owner == row.probe_owner else {}
+    """Only its owner ends a lease, and nothing else does, not even the end of the cooldown.
+
+    It may have run out and be somebody else's by now; and a probe that is still under way when
+    the next cooldown begins has to keep others out.
+    """
+    if not event.owner or event.owner != row.probe_owner:
+        return {}
+    return {"probe_owner": "", "probe_until": None}
 
 
 def _on_probe_started(row: HealthRow, event: HealthEvent, settings: Settings) -> Changes:
@@ -221,13 +224,13 @@ def _on_probe_returned(row: HealthRow, event: HealthEvent, settings: Settings) -
 
 
 def _on_reset(row: HealthRow, event: HealthEvent, settings: Settings) -> Changes:
-    return {"failures": 0, "proven_at": _later(row.proven_at, event.at)} | _OPEN | _NO_LEASE
+    return {"failures": 0, "proven_at": _later(row.proven_at, event.at)} | _OPEN
 
 
 def _on_cool_down(row: HealthRow, event: HealthEvent, settings: Settings) -> Changes:
     until = min(event.until or event.at, event.at + MAX_NAMED)
     closed: Changes = {"cause": Cause.OPERATOR, "reason": event.reason, "since": event.at}
-    return closed | {"until": until, "probe_at": event.at} | _NO_LEASE
+    return closed | {"until": until, "probe_at": event.at}
 
 
 _TRANSITIONS: dict[EventKind, Callable[[HealthRow, HealthEvent, Settings], Changes]] = {

@@ -231,7 +231,7 @@ class HealthTable:
         """A success proves the provider, the credential and the model that it used, no others."""
         leases = self._take_leases(decision)
         for key in keys_of(decision.target, caller.credential):
-            if self._is_news(key, now):
+            if key in leases or self._is_news(key, now):
                 owner = self.worker if key in leases else ""
                 event = HealthEvent(key, EventKind.SUCCESS, now, started=decision.at, owner=owner)
                 self._ledger.note(event, settings, now)

@@ -6,6 +6,7 @@ content has begun, token usage, errors) is read from the bytes as they pass.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -26,6 +27,9 @@ from proxy.wire import ErrorReply, HeaderPairs, MessageReply, UpstreamRequest, w
 MAX_HELD_BYTES = 16 * 1024 * 1024
 SETTLE_SECONDS = 1.0
 """How long a stream may stay open after its last event."""
+
+MAX_ERROR_TEXT = 4000
+"""More than is kept: what is cut off before it is redacted may end in half a secret."""
 
 _OVERFLOW = re.compile(r"prompt is too long|input is too long", re.IGNORECASE)
 _CONTENT_EVENTS = frozenset({"content_block_start", "message_delta"})
@@ -61,7 +65,22 @@ class _Head(msgspec.Struct):
     input_tokens: Any = None
 
 
-_decode_message = msgspec.json.Decoder(_Head).decode
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
+def _read_head(body: bytes) -> _Head:
+    """Raises `ValueError`. Lone surrogates are as welcome in replies as in requests."""
+    try:
+        return _decode_head(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        document = json.loads(body.decode(errors="replace"))
+    except RecursionError:
+        document = None
+    if not isinstance(document, dict):
+        raise ValueError("not a JSON object")
+    return _Head(**{name: document.get(name) for name in _Head.__struct_fields__})
 
 
 class AnthropicTranslation:
@@ -80,8 +99,8 @@ class AnthropicTranslation:
 
     def read_message(self, body: bytes) -> MessageReply:
         try:
-            message = _decode_message(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            message = _read_head(body)
+        except ValueError:
             raise InvalidReply("the reply is not a JSON object") from None
         if message.type == "error" or (message.type is None and message.error):
             raise UpstreamRefused(error_inside_success(body))
@@ -130,6 +149,9 @@ class AnthropicStream:
 
     def _whole_events(self, data: bytes) -> bytes:
         """What `data` completes. Only its own bytes are searched: events may be large."""
+        if not self._rest and data.endswith(b"\n\n"):
+            self._seam = data[-3:]
+            return data
         window = self._seam + data
         self._seam = window[-3:]
         self._rest += data
@@ -167,9 +189,9 @@ class AnthropicStream:
     def _read_plain_json(self, body: bytes) -> None:
         """An error that came as plain JSON where a stream was asked for."""
         try:
-            if _decode_message(body).error:
+            if _read_head(body).error:
                 self.error = error_inside_success(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except ValueError:
             pass
 
 
@@ -244,9 +266,9 @@ def read_error(status: int, headers: HeaderPairs, body: bytes) -> ErrorReply:
     """An error reply as it is, with what it says read out for the log."""
     kind, message = "", ""
     try:
-        error = _decode_message(body).error
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        message = body[:500].decode("utf-8", "replace")
+        error = _read_head(body).error
+    except ValueError:
+        message = body[:MAX_ERROR_TEXT].decode("utf-8", "replace")
     else:
         if isinstance(error, dict):
             kind, message = str(error.get("type") or ""), str(error.get("message") or "")
