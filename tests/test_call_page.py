@@ -96,7 +96,7 @@ def test_repairs_of_another_shape_do_no_harm(admin_client: Client, repairs: Any)
 
 def test_the_call_can_be_repeated_from_a_command_line(admin_client: Client) -> None:
     Provider.objects.create(
-        name="b", position=1, base_url="https://host/v1?key=hidden", format="openai",
+        name="b", position=1, base_url="https://host/v1?key=in-the-query", format="openai",
         api_key="sk-secret-of-b", auth_header="Authorization",
         extra_headers={"X-Title": "secret-title"},
     )  # fmt: skip
@@ -108,7 +108,7 @@ def test_the_call_can_be_repeated_from_a_command_line(admin_client: Client) -> N
     assert gone.curl == ""
     assert "https://host/v1/chat/completions?..." in second.curl
     assert "Authorization: Bearer $PROVIDER_KEY" in second.curl
-    for secret in ("hidden", "sk-secret-of-b", "secret-title"):
+    for secret in ("in-the-query", "sk-secret-of-b", "secret-title"):
         assert secret not in html
 
 
@@ -172,7 +172,7 @@ def test_the_current_filter_is_exported(admin_client: Client) -> None:
 
 
 def test_filters_that_are_none_are_refused(admin_client: Client) -> None:
-    for query in ("?nonsense=1", "?outcome__regex=(", "?token__password=x"):
+    for query in ("?nonsense=1", "?token__password=x"):
         assert admin_client.get(f"{LIST}export/{query}").status_code == 400, query
 
 
