@@ -95,10 +95,11 @@ def test_repairs_of_another_shape_do_no_harm(admin_client: Client, repairs: Any)
 
 
 def test_the_call_can_be_repeated_from_a_command_line(admin_client: Client) -> None:
+    headers: Any = {"X-Title": "secret-title"}
     Provider.objects.create(
         name="b", position=1, base_url="https://host/v1?key=in-the-query", format="openai",
         api_key="sk-secret-of-b", auth_header="Authorization",
-        extra_headers={"X-Title": "secret-title"},
+        extra_headers=headers,
     )  # fmt: skip
     call = written(("gone", 429), ("b", 200), stream=True)
     shown, html = page(admin_client, call)
@@ -154,7 +155,7 @@ def exported(client: Client, query: str = "") -> list[dict[str, str]]:
     response = client.get(f"{LIST}export/{query}")
     assert response.status_code == 200
     assert isinstance(response, StreamingHttpResponse)
-    text = b"".join(response).decode()  # type: ignore[arg-type] # synchronous here
+    text = b"".join(response).decode()
     return list(csv.DictReader(io.StringIO(text)))
 
 
