@@ -65,12 +65,13 @@ def as_reply(failure: Failure, target: Target, call: Call) -> ErrorReply:
     if isinstance(failure, UpstreamRefused) and failure.reply.status >= 400:
         return failure.reply
     if isinstance(failure, RequestRefused):
-        status, message, extra = failure.status, failure.message, []
+        status = received = failure.status
+        message, extra = failure.message, []
     else:
-        status = 504 if isinstance(failure, TimeLimitExceeded) else 502
+        status, received = 504 if isinstance(failure, TimeLimitExceeded) else 502, 0
         message, extra = f"{_in_words(failure)} (provider {target.name})", [RETRY_SOON]
     body = error_body(status, message, call.request_id)
-    return ErrorReply(status, [JSON, *extra], body, error_type(status), message, status)
+    return ErrorReply(status, [JSON, *extra], body, error_type(status), message, received)
 
 
 def _in_words(failure: UpstreamFailure) -> str:
@@ -90,7 +91,8 @@ def all_failed(final: FinalError, call: Call, record: CallRecord) -> Answer:
         )
         body = error_body(502, message, call.request_id)
         return answered(record, 502, [JSON, RETRY_IS_POINTLESS], body, "failed", message)
-    return answered(record, reply.status, reply.headers, reply.body, "failed", record.last_error())
+    said = final.said(reply)
+    return answered(record, reply.status, reply.headers, reply.body, "failed", said)
 
 
 def nobody_to_ask(call: Call) -> str:

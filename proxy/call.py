@@ -76,7 +76,8 @@ class Call:
 
 
 _SERVER_TOOL = re.compile(
-    rb'"type"\s*:\s*"(?:web_search|web_fetch|code_execution|advisor|tool_search_tool|mcp_toolset)_'
+    rb'"type"\s*:\s*"'
+    rb'(?:(?:web_search|web_fetch|code_execution|advisor|tool_search_tool)_|mcp_toolset")'
 )
 
 

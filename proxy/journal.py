@@ -87,10 +87,10 @@ def note_failure(
     record: CallRecord, attempt: AttemptRecord, target: Target, call: Call, failure: Failure
 ) -> None:
     """An attempt has failed; whatever quotes a secret is redacted here."""
-    status = failure.reply.upstream_status if isinstance(failure, UpstreamRefused) else None
+    status = failure.reply.meant_status if isinstance(failure, UpstreamRefused) else None
     record.end_attempt(attempt, short_result(failure), status)
     attempt.error_type = error_type_of(failure)
-    attempt.error_message = redact(failure.message, secrets_of(call, target))
+    attempt.error_message = said_by(failure, call, target)
     if isinstance(failure, UpstreamRefused):
         attempt.headers = kept_headers(failure.reply.headers)
     emit(
@@ -103,6 +103,11 @@ def note_failure(
         error_type=attempt.error_type,
         milliseconds=round(attempt.duration * 1000),
     )
+
+
+def said_by(failure: Failure, call: Call, target: Target) -> str:
+    """What went wrong, fit for the history."""
+    return redact(failure.message, secrets_of(call, target))
 
 
 def _short_hash(body: bytes) -> str:

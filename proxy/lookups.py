@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 
 import orjson
 
+from providers.knowledge import Knowledge
 from providers.routing import ProviderSpec, Target, WireFormat
 from proxy.answers import JSON, Answer, all_failed, answered, as_reply, our_headers
 from proxy.attempt import ask
@@ -19,8 +20,9 @@ from proxy.formats import FORMATS
 from proxy.formats.estimate import estimate_input_tokens
 from proxy.formats.headers import to_client
 from proxy.formats.openai_chat import OPENAI_CHAT
-from proxy.journal import note_attempt, note_failure, note_success, secrets_of
+from proxy.journal import note_attempt, note_failure, note_success, said_by, secrets_of
 from proxy.outcomes import FinalError, Verdict, verdict_of
+from proxy.preparing import prepared
 from proxy.records import CallRecord
 from proxy.redaction import redact
 from proxy.stream import StreamBroken
@@ -31,10 +33,16 @@ NOT_OFFERED = frozenset({404, 405, 501})
 
 
 async def count_tokens(
-    upstream: UpstreamClient, call: Call, targets: list[Target], record: CallRecord
+    upstream: UpstreamClient,
+    knowledge: Knowledge,
+    call: Call,
+    targets: list[Target],
+    record: CallRecord,
 ) -> Answer:
     """The first Anthropic-format provider that can count; else an estimate of our own."""
-    answer = await _first_answer(upstream, call, _anthropic(targets), record)
+    # Foreign thinking is refused here too.
+    asked = ((target, prepared(call, target, knowledge)) for target in _anthropic(targets))
+    answer = await _first_answer(upstream, asked, record)
     if isinstance(answer, Answer):
         return answer
     body = orjson.dumps({"input_tokens": _estimate(call, targets)})
@@ -45,7 +53,8 @@ async def models(
     upstream: UpstreamClient, call: Call, targets: list[Target], record: CallRecord
 ) -> Answer:
     """The first Anthropic-format provider that can answer, else the best of their errors."""
-    answer = await _first_answer(upstream, call, _anthropic(targets), record)
+    asked = ((target, call) for target in _anthropic(targets))
+    answer = await _first_answer(upstream, asked, record)
     if isinstance(answer, Answer):
         return answer
     if answer.is_empty:
@@ -69,10 +78,8 @@ async def pass_through(
     except UpstreamFailure as failure:
         exchange.abandon()
         note_failure(record, attempt, target, call, failure)
-        reply = as_reply(failure, target, call)
-        return answered(
-            record, reply.status, reply.headers, reply.body, "failed", record.last_error()
-        )
+        reply, said = as_reply(failure, target, call), said_by(failure, call, target)
+        return answered(record, reply.status, reply.headers, reply.body, "failed", said)
     except BaseException:
         exchange.abandon()
         raise
@@ -99,25 +106,25 @@ def _anthropic(targets: list[Target]) -> list[Target]:
 
 
 async def _first_answer(
-    upstream: UpstreamClient, call: Call, targets: Iterable[Target], record: CallRecord
+    upstream: UpstreamClient, asked: Iterable[tuple[Target, Call]], record: CallRecord
 ) -> Answer | FinalError:
     """The first answer; else all failures, none when nobody could be asked.
 
     A client-credential provider's judgement on the request is an answer too.
     """
     final = FinalError()
-    for target in targets:
+    for target, call in asked:
         attempt = note_attempt(record, target)
         try:
             reply = await ask(upstream, call, target)
         except (UpstreamFailure, RequestRefused) as failure:
             note_failure(record, attempt, target, call, failure)
             error = as_reply(failure, target, call)
+            said = said_by(failure, call, target)
             if _is_judgement(failure, target.provider):
                 record.provider = target.name
-                message = record.last_error()
-                return answered(record, error.status, error.headers, error.body, "refused", message)
-            final.add(error, target.provider)
+                return answered(record, error.status, error.headers, error.body, "refused", said)
+            final.add(error, target.provider, said)
         else:
             note_success(record, attempt, target, reply)
             return answered(record, reply.status, reply.headers, reply.body, "answered")

@@ -51,12 +51,12 @@ def verdict_of_status(status: int, *, own_key: bool) -> Verdict:
 
 def verdict_of_refusal(reply: ErrorReply, provider: ProviderSpec) -> Verdict:
     """The verdict on an error that a provider answered."""
-    if reply.upstream_status == 401 and provider.uses_client_credentials:
+    if reply.meant_status == 401 and provider.uses_client_credentials:
         return Verdict.GIVE_UP if provider.return_client_401 else Verdict.NEXT
     if is_eligible(reply):
         return Verdict.NEXT
     own_key = not provider.uses_client_credentials
-    return verdict_of_status(reply.upstream_status, own_key=own_key)
+    return verdict_of_status(reply.meant_status, own_key=own_key)
 
 
 def is_eligible(reply: ErrorReply) -> bool:
@@ -67,7 +67,7 @@ def is_eligible(reply: ErrorReply) -> bool:
 
 def amounts_to(reply: ErrorReply) -> int:
     """The status that an error stands for, where its wording knows better than its status."""
-    status = reply.upstream_status
+    status = reply.meant_status
     if status in (400, 413) and (reply.rate_limited or _RATE_LIMIT_WORDING.search(reply.message)):
         return 429
     if status == 400 and _CREDIT_WORDING.search(reply.message):
@@ -87,7 +87,7 @@ def verdict_of(failure: Failure, provider: ProviderSpec) -> Verdict:
 def may_retry(failure: Failure) -> bool:
     """Whether the same provider may be asked again: 5xx, network, time-outs of the connection."""
     if isinstance(failure, UpstreamRefused):
-        return failure.reply.upstream_status >= 500
+        return failure.reply.meant_status >= 500
     if isinstance(failure, TimeLimitExceeded):
         return failure.limit == "connect"
     return isinstance(failure, NetworkFailure)
@@ -96,7 +96,7 @@ def may_retry(failure: Failure) -> bool:
 def short_result(failure: Failure) -> str:
     """One word for the trail: a status, or what happened instead."""
     if isinstance(failure, UpstreamRefused):
-        return str(failure.reply.upstream_status or failure.reply.status)
+        return str(failure.reply.meant_status or failure.reply.status)
     if isinstance(failure, TimeLimitExceeded):
         return "timeout"
     return {"NetworkFailure": "network", "RequestRefused": "refused"}.get(
@@ -122,14 +122,19 @@ class FinalError:
     def __init__(self) -> None:
         self.rejected_by = ""
         self._reached = 0
+        self._said: list[tuple[ErrorReply, str]] = []
         self._overflow: list[ErrorReply] = []
         self._eligible: ErrorReply | None = None
         self._other: ErrorReply | None = None
         self._rejected: ErrorReply | None = None
 
-    def add(self, reply: ErrorReply, provider: ProviderSpec) -> None:
-        """One more failure: a provider's own words, or ours where it had none."""
+    def add(self, reply: ErrorReply, provider: ProviderSpec, said: str = "") -> None:
+        """One more failure: a provider's own words, or ours where it had none.
+
+        `said` is the same for the history, without secrets.
+        """
         self._reached += 1
+        self._said.append((reply, said))
         if reply.context_overflow:
             self._overflow.append(reply)
         if rejects_our_key(reply, provider):
@@ -143,6 +148,10 @@ class FinalError:
     def is_empty(self) -> bool:
         """Nobody was reached."""
         return self._reached == 0
+
+    def said(self, reply: ErrorReply) -> str:
+        """What the history is to say of a reply that was added."""
+        return next((said for added, said in self._said if added is reply), "")
 
     def best(self) -> tuple[ErrorReply, bool]:
         """The reply to send, and whether all it says is that our key was rejected."""

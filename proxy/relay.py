@@ -33,6 +33,7 @@ from proxy.journal import (
     note_request,
     note_skip,
     note_success,
+    said_by,
     secrets_of,
 )
 from proxy.mending import Mending
@@ -117,7 +118,7 @@ class Relay:
             for decision in decisions:
                 self._health.release(decision)
         if final.is_empty and (overflow := fitting.overflow()):
-            final.add(overflow, targets[-1].provider)
+            final.add(overflow, targets[-1].provider, overflow.message)
         return final
 
     async def _ask_or_collect(
@@ -129,11 +130,11 @@ class Relay:
         except (UpstreamFailure, RequestRefused) as failure:
             target, record = decision.target, conversation.record
             reply = as_reply(failure, target, conversation.call)
+            said = said_by(failure, conversation.call, target)
             if verdict_of(failure, target.provider) is Verdict.GIVE_UP:
                 record.provider = target.name
-                error = record.last_error()
-                return answered(record, reply.status, reply.headers, reply.body, "refused", error)
-            final.add(reply, target.provider)
+                return answered(record, reply.status, reply.headers, reply.body, "refused", said)
+            final.add(reply, target.provider, said)
             return None
 
     async def _ask_one(
@@ -167,11 +168,11 @@ class Relay:
                 return answered(record, 200, headers, local.body, "answered")
             except (UpstreamFailure, RequestRefused) as failure:
                 note_failure(record, attempt, target, conversation.call, failure)
-                if mending.mend(failure):
+                if not conversation.budget.passed and mending.mend(failure):
                     kind = "repaired"
                     continue
-                pause = next(pauses, None)
-                if pause is None or not may_retry(failure) or conversation.budget.passed:
+                pause = next(pauses, None) if may_retry(failure) else None
+                if pause is None or pause >= conversation.budget.remaining:
                     mending.learn(self._knowledge, target, now, helped=False)
                     verdict = mending.verdict(failure)
                     self._learn(conversation, decision, verdict, attempt.error_message)
@@ -241,7 +242,7 @@ def _worth_waiting(final: FinalError, settings: Settings, budget: Deadline) -> f
     """Seconds until the last provider is back, if that is soon enough to be waited for."""
     reply, only_our_key = final.best()
     value = header(reply.headers, b"retry-after") or b""
-    if only_our_key or not settings.patience or not value.isdigit() or reply.status < 429:
+    if only_our_key or not settings.patience or not value.isdigit() or reply.upstream_status < 429:
         return None
     seconds = float(value)
     return seconds if 0 < seconds <= min(settings.patience, budget.remaining) else None

@@ -83,7 +83,7 @@ async def messages(request: ApiRequest, request_id: str) -> RelayResponse:
 @in_envelope
 async def count_tokens(request: ApiRequest, request_id: str) -> RelayResponse:
     _only(request, "POST")
-    return await _serve(request, request_id, COUNT_TOKENS, _by(lookups.count_tokens))
+    return await _serve(request, request_id, COUNT_TOKENS, _count)
 
 
 @in_envelope
@@ -212,6 +212,12 @@ def _text(request: ApiRequest, name: bytes) -> str:
 
 async def _relay(runtime: Runtime, call: Call, targets: list[Target], record: CallRecord) -> Answer:
     return await runtime.relay.answer(call, targets, runtime.snapshot.settings, record)
+
+
+async def _count(runtime: Runtime, call: Call, targets: list[Target], record: CallRecord) -> Answer:
+    return await lookups.count_tokens(
+        runtime.upstream, runtime.knowledge.table, call, targets, record
+    )
 
 
 def _by(lookup: Lookup) -> Answerer:

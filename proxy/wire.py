@@ -39,7 +39,7 @@ class ErrorReply:
     Anthropic-format provider, translated from any other. `type` and `message`
     are what it says, for the log and for classification (`message` is the text
     of the body where nothing else was found; both may be empty).
-    `upstream_status` is the status as received.
+    `upstream_status` is the status as received, 0 where nothing was.
     `context_overflow` and `rate_limited` say that the wording is one, whatever the status.
     """
 
@@ -51,6 +51,11 @@ class ErrorReply:
     upstream_status: int = 0
     context_overflow: bool = False
     rate_limited: bool = False
+
+    @property
+    def meant_status(self) -> int:
+        """The status as received; for an error inside a 200, the one that belongs to it."""
+        return self.upstream_status if self.upstream_status >= 300 else self.status
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,16 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import uvicorn
 from asgiref.sync import sync_to_async
 
 from fallbackproxy.asgi import Application
+from providers.health_keeper import HealthKeeper
 from providers.models import AccessToken, ModelMapping, Provider, ProxySettings
 from proxy.models import Attempt, RequestLog
 from proxy.relay import Relay
@@ -27,7 +30,7 @@ WITH_DATABASE = pytest.mark.django_db(transaction=True, available_apps=["provide
 
 CLIENT_KEY = "sk-ant-oat01-the-clients-own-credential"
 PROVIDER_KEY = "sk-own-key-of-the-provider-0001"
-PATIENCE = 5.0
+PATIENCE = 20.0
 
 
 def primary(up: FakeProvider | str, **fields: Any) -> Provider:
@@ -42,11 +45,29 @@ def fallback(up: FakeProvider | str, name: str = "openrouter", **fields: Any) ->
     return Provider(name=name, base_url=up if isinstance(up, str) else up.url, **fields)
 
 
+def chat(up: FakeProvider | str, name: str = "llm", **fields: Any) -> Provider:
+    """An unsaved provider that speaks Chat Completions."""
+    return fallback(up, name, **{"format": "openai", "auth_header": "authorization", **fields})
+
+
 def body_of(stream: bool = True, model: str = "claude-test", **fields: Any) -> bytes:
     """A small request."""
     messages = [{"role": "user", "content": "Hi"}]
     document = {"model": model, "max_tokens": 64, "messages": messages, **fields}
     return json.dumps({**document, "stream": True} if stream else document).encode()
+
+
+class Clock:
+    """The time of day for the health of providers; it moves when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = float(int(time.time()))
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
 
 
 class Proxy:
@@ -62,11 +83,11 @@ class Proxy:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def headers(self) -> list[tuple[str, str]]:
+    def headers(self, credential: str = CLIENT_KEY) -> list[tuple[str, str]]:
         """What a client with credentials of its own sends."""
         return [
             ("x-ccf-api-key", self.token),
-            ("authorization", f"Bearer {CLIENT_KEY}"),
+            ("authorization", f"Bearer {credential}"),
             ("content-type", "application/json"),
         ]
 
@@ -113,6 +134,13 @@ class Proxy:
         calls = await self.log(rows)
         return await sync_to_async(lambda: [list(call.attempts.all()) for call in calls])()
 
+    async def share(self) -> None:
+        """Have the worker write and read all that workers share, and claim probes that are due."""
+        changed = self.runtime.health.changed
+        for _ in range(2):  # it is cleared at the beginning of a turn, and turns follow each other
+            changed.set()
+            await until(lambda: not changed.is_set(), "the worker shares its news")
+
     async def stop(self) -> None:
         """A graceful stop, as after SIGTERM."""
         await self.server.shutdown()
@@ -130,14 +158,31 @@ async def running_proxy(
     settings: dict[str, Any] | None = None,
     graceful: float = 5,
     sleep: Callable[[float], Awaitable[None]] | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> AsyncIterator[Proxy]:
     """The proxy with these providers in this order, and nothing else configured.
 
     `mappings` by provider's name, `settings` of the `ProxySettings` row (cooldowns
-    are off unless they say otherwise), `sleep` in place of the wait between
-    retries, `graceful` in seconds.
+    are off unless they say otherwise), the rest as `serving` takes it.
     """
     token = await _configure(providers, mappings or {}, settings or {})
+    async with serving(token, graceful=graceful, sleep=sleep, clock=clock) as proxy:
+        yield proxy
+
+
+@asynccontextmanager
+async def serving(
+    token: str,
+    *,
+    graceful: float = 5,
+    sleep: Callable[[float], Awaitable[None]] | None = None,
+    clock: Callable[[], float] | None = None,
+) -> AsyncIterator[Proxy]:
+    """A worker of the proxy as it is configured: another one, or the same after a restart.
+
+    `sleep` in place of the wait between retries, `clock` in place of the providers'
+    time of day, `graceful` in seconds.
+    """
     config = uvicorn.Config(
         Application(),
         lifespan="on",
@@ -150,9 +195,11 @@ async def running_proxy(
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
+    keeper = HealthKeeper if clock is None else partial(HealthKeeper, clock)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        await server.startup(sockets=[listener])
+        with patch("proxy.runtime.HealthKeeper", keeper):
+            await server.startup(sockets=[listener])
         runtime = server.lifespan.state["runtime"]
         if sleep is not None:
             runtime.relay = Relay(runtime.upstream, runtime.health, runtime.knowledge.table, sleep)

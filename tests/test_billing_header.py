@@ -32,7 +32,7 @@ REMOVED: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.mark.parametrize(("system", "expected"), REMOVED.values(), ids=REMOVED)
-def test_the_whole_header_is_removed(system: Any, expected: Any):
+def test_the_whole_header_is_removed(system: Any, expected: Any) -> None:
     before = copy.deepcopy(system)
 
     assert without_billing_header(system) == expected
@@ -50,7 +50,7 @@ UNTOUCHED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("system", UNTOUCHED.values(), ids=UNTOUCHED)
-def test_nothing_else_is_touched(system: Any):
+def test_nothing_else_is_touched(system: Any) -> None:
     assert without_billing_header(system) is system
     assert without_cch(system) is system
 
@@ -79,20 +79,20 @@ STRIPPED: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.mark.parametrize(("system", "expected"), STRIPPED.values(), ids=STRIPPED)
-def test_b03_only_the_changing_part_is_removed(system: Any, expected: Any):
+def test_b03_only_the_changing_part_is_removed(system: Any, expected: Any) -> None:
     before = copy.deepcopy(system)
 
     assert without_cch(system) == expected
     assert system == before
 
 
-def test_b03_requests_that_differ_only_in_it_become_equal():
+def test_b03_requests_that_differ_only_in_it_become_equal() -> None:
     one, other = (without_cch([text(HEADER.replace("90d92", cch))]) for cch in ("11111", "22222"))
 
     assert one == other
 
 
-def test_b05_a_user_may_quote_it():
+def test_b05_a_user_may_quote_it() -> None:
     quoted = "x-anthropic-billing-header: cch=1;"
 
     assert messages_sent(asking(quoted))[-1]["content"] == quoted

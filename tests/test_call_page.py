@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from providers.models import Provider
 from proxy import csv_export
 from proxy.csv_export import csv_lines, harmless
-from proxy.logbook import write_rows
+from proxy.history import write_rows
 from proxy.models import Attempt, RequestLog
 from tests.calls import finished
 

@@ -20,7 +20,7 @@ from providers.models import AccessToken, Provider, ProviderHealth
 from proxy import charts
 from proxy.dashboard import headline
 from proxy.figures import RANGES
-from proxy.logbook import write_rows
+from proxy.history import write_rows
 from proxy.models import RequestLog
 from tests.calls import NOW, finished
 

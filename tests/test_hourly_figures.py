@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from providers.models import ProxySettings
 from proxy import retention
-from proxy.logbook import write_rows
+from proxy.history import write_rows
 from proxy.models import HourlyFigures, RequestLog
 from proxy.records import CallRecord
 from proxy.rollup import hour_of

@@ -79,7 +79,7 @@ def portions(stream: bytes, way: str) -> list[bytes]:
 
 @pytest.mark.parametrize("way", ["in one piece", "line by line", "with CRLF", "byte by byte"])
 @pytest.mark.parametrize("dialect", EXPECTED)
-def test_a_stream_of_the_dialect(dialect: str, way: str):
+def test_a_stream_of_the_dialect(dialect: str, way: str) -> None:
     content, stop, usage = EXPECTED[dialect]
     reader = way_back(ASKED, HOSTS.get(dialect, HOSTS["generic"])).open_stream()
     stream = (STREAMS / f"{dialect}.sse").read_bytes()
@@ -104,7 +104,7 @@ def test_a_stream_of_the_dialect(dialect: str, way: str):
     ]
 
 
-def test_openrouters_details_come_back_whole():
+def test_openrouters_details_come_back_whole() -> None:
     reader = way_back(ASKED, "openrouter").open_stream()
     events = events_in(read_all(reader, [(STREAMS / "openrouter.sse").read_bytes()]))
 

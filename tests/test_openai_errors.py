@@ -26,7 +26,7 @@ def told(reply: ErrorReply) -> str:
     return message
 
 
-def test_e01_the_envelope_and_no_key_in_it():
+def test_e01_the_envelope_and_no_key_in_it() -> None:
     body = {
         "error": {
             "message": "Incorrect API key provided: sk-abc123",
@@ -64,14 +64,14 @@ SECRETS = [
 
 
 @pytest.mark.parametrize("message", SECRETS)
-def test_keys_are_redacted(message: str):
+def test_keys_are_redacted(message: str) -> None:
     cleaned = error(400, {"error": {"message": message}}).message
 
     assert cleaned in ("key [redacted] end", "key Bearer [redacted] end")
 
 
 @pytest.mark.parametrize("message", ["ask-me", "Missing Bearer token.", "a task-list", "sk-1"])
-def test_ordinary_words_are_not_redacted(message: str):
+def test_ordinary_words_are_not_redacted(message: str) -> None:
     assert error(400, {"error": {"message": message}}).message == message
 
 
@@ -103,7 +103,7 @@ STATUSES = {
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_e03_statuses(status: int):
+def test_e03_statuses(status: int) -> None:
     reply = error(status, {"error": {"message": "m"}})
 
     assert (reply.status, reply.type) == STATUSES[status]
@@ -111,7 +111,7 @@ def test_e03_statuses(status: int):
     assert reply.rate_limited is (status == 429)
 
 
-def test_e02_when_to_come_back_is_kept():
+def test_e02_when_to_come_back_is_kept() -> None:
     reply = error(429, {"error": {"message": "slow"}}, [(b"retry-after", b"7"), (b"x", b"y")])
 
     assert dict(reply.headers)[b"retry-after"] == b"7"
@@ -154,7 +154,9 @@ WORDINGS: dict[str, tuple[int, Any, int, str]] = {
 
 
 @pytest.mark.parametrize(("status", "body", "expected", "kind"), WORDINGS.values(), ids=WORDINGS)
-def test_the_wording_decides_between_limits(status: int, body: Any, expected: int, kind: str):
+def test_the_wording_decides_between_limits(
+    status: int, body: Any, expected: int, kind: str
+) -> None:
     reply = error(status, body)
 
     assert (reply.status, reply.type) == (expected, kind)
@@ -209,14 +211,14 @@ SHAPES: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("body", "message"), SHAPES.values(), ids=SHAPES)
-def test_the_message_is_found_in_every_shape(body: Any, message: str):
+def test_the_message_is_found_in_every_shape(body: Any, message: str) -> None:
     reply = error(502, body)
 
     assert reply.message == message
     assert told(reply) == f"{message} (provider fallback)"
 
 
-def test_e04_pages_are_cut():
+def test_e04_pages_are_cut() -> None:
     assert len(error(502, b"<p>" + b"long " * 1000).message) == 500
 
 
@@ -227,7 +229,7 @@ def nested(depth: int) -> Any:
     return body
 
 
-def test_an_error_nested_without_end_is_no_crash():
+def test_an_error_nested_without_end_is_no_crash() -> None:
     assert error(500, nested(60)).status == 500
 
 
@@ -298,7 +300,7 @@ OVERFLOWS: dict[str, tuple[int, Any, str]] = {
 @pytest.mark.parametrize(("status", "message", "expected"), OVERFLOWS.values(), ids=OVERFLOWS)
 def test_e07_a_full_context_is_worded_so_that_the_client_compacts(
     status: int, message: str, expected: str
-):
+) -> None:
     reply = error(status, {"error": {"message": message}})
 
     assert (reply.status, reply.type) == (400, "invalid_request_error")
@@ -307,7 +309,7 @@ def test_e07_a_full_context_is_worded_so_that_the_client_compacts(
     assert reply.message == message
 
 
-def test_a_full_context_is_known_by_its_code_and_by_numbers_beside_the_message():
+def test_a_full_context_is_known_by_its_code_and_by_numbers_beside_the_message() -> None:
     coded = error(400, {"error": {"message": "too much", "code": "context_length_exceeded"}})
     assert coded.context_overflow
 
@@ -322,7 +324,7 @@ def test_a_full_context_is_known_by_its_code_and_by_numbers_beside_the_message()
     assert told(error(400, llama)).startswith("prompt is too long: 9000 tokens > 4096 maximum")
 
 
-def test_missing_numbers_come_from_the_profile_and_the_estimate():
+def test_missing_numbers_come_from_the_profile_and_the_estimate() -> None:
     translation = way_back(asking("word " * 4000), context_window=4096)
     body = b'{"error":{"message":"the request exceeds the available context size"}}'
 
@@ -333,5 +335,5 @@ def test_missing_numbers_come_from_the_profile_and_the_estimate():
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 503])
-def test_other_refusals_are_no_full_context_whatever_they_say(status: int):
+def test_other_refusals_are_no_full_context_whatever_they_say(status: int) -> None:
     assert not error(status, {"error": {"message": "prompt is too long"}}).context_overflow

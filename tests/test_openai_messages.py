@@ -44,7 +44,7 @@ def tool_content(*content: Any, **fields: Any) -> Any:
     return messages_sent(asking("go", assistant(tool_use("t1")), user(result)))[2]["content"]
 
 
-def test_q01_a_plain_request():
+def test_q01_a_plain_request() -> None:
     assert sent(asking("hi", system="Be brief")) == {
         "model": "m1",
         "messages": [
@@ -67,14 +67,14 @@ SYSTEMS = {
 
 
 @pytest.mark.parametrize(("system", "expected"), SYSTEMS.values(), ids=SYSTEMS)
-def test_the_system_prompt_is_one_string(system: Any, expected: Any):
+def test_the_system_prompt_is_one_string(system: Any, expected: Any) -> None:
     document = asking("hi", system=system)
 
     assert system_of(document) == expected
     assert b"cache_control" not in orjson.dumps(sent(document))
 
 
-def test_q04_a_stream_asks_for_its_usage():
+def test_q04_a_stream_asks_for_its_usage() -> None:
     assert sent(asking("hi", stream=True))["stream_options"] == {"include_usage": True}
     assert sent(asking("hi", stream=True))["stream"] is True
     assert "stream_options" not in sent(asking("hi", stream=True), stream_options=False)
@@ -143,11 +143,11 @@ USER_CONTENT = {
 
 
 @pytest.mark.parametrize(("blocks", "expected"), USER_CONTENT.values(), ids=USER_CONTENT)
-def test_user_content(blocks: list[Any], expected: Any):
+def test_user_content(blocks: list[Any], expected: Any) -> None:
     assert user_content(*blocks) == expected
 
 
-def test_q07_a_model_that_cannot_see_gets_a_note():
+def test_q07_a_model_that_cannot_see_gets_a_note() -> None:
     note = "[image omitted: the current model cannot view images]"
 
     assert user_content(text("x"), IMAGE, images=False) == f"x\n\n{note}"
@@ -155,7 +155,7 @@ def test_q07_a_model_that_cannot_see_gets_a_note():
     assert messages_sent(document, images=False)[-1]["content"] == note
 
 
-def test_q08_a_pdf_is_a_note_unless_files_are_accepted():
+def test_q08_a_pdf_is_a_note_unless_files_are_accepted() -> None:
     note = user_content(PDF)
     assert note == (
         '[document "T" (application/pdf, 1 KB) omitted: not supported by this provider]'
@@ -168,7 +168,7 @@ def test_q08_a_pdf_is_a_note_unless_files_are_accepted():
     ]
 
 
-def test_q10_a_tool_call_and_its_result():
+def test_q10_a_tool_call_and_its_result() -> None:
     arguments = {"p": "ä", "n": 1}
     document = asking(
         "go",
@@ -191,17 +191,17 @@ def test_q10_a_tool_call_and_its_result():
     ]
 
 
-def test_q11_nothing_but_a_tool_call_has_null_content():
+def test_q11_nothing_but_a_tool_call_has_null_content() -> None:
     document = asking("go", assistant(tool_use("t1")), user(tool_result("t1")))
 
     assert messages_sent(document)[1]["content"] is None
     assert messages_sent(document, assistant_null_content=False)[1]["content"] == ""
-    filled = {"assistant_null_content": False, "empty_content": "(no content)"}
+    filled: dict[str, Any] = {"assistant_null_content": False, "empty_content": "(no content)"}
     assert messages_sent(document, **filled)[1]["content"] == "(no content)"
 
 
 @pytest.mark.parametrize("block", [{"input": {}}, {}, {"input": None}], ids=str)
-def test_q12_no_input_is_an_empty_object(block: dict[str, Any]):
+def test_q12_no_input_is_an_empty_object(block: dict[str, Any]) -> None:
     call = {"type": "tool_use", "id": "t1", "name": "Read", **block}
     document = asking("go", assistant(call), user(tool_result("t1")))
 
@@ -289,13 +289,13 @@ PAIRINGS = {
 
 
 @pytest.mark.parametrize(("history", "expected"), PAIRINGS.values(), ids=PAIRINGS)
-def test_every_call_is_followed_by_its_result(history: list[Any], expected: list[str]):
+def test_every_call_is_followed_by_its_result(history: list[Any], expected: list[str]) -> None:
     messages = messages_sent(asking("go", *history))
 
     assert roles(messages) in (["user", *expected], expected)
 
 
-def test_calls_that_share_an_id_keep_their_own_results():
+def test_calls_that_share_an_id_keep_their_own_results() -> None:
     messages = messages_sent(
         asking(
             "go",
@@ -309,7 +309,7 @@ def test_calls_that_share_an_id_keep_their_own_results():
     assert results == {"a": "first", "a_2": "second", "a_3": "third"}
 
 
-def test_q45_what_has_no_counterpart_is_told():
+def test_q45_what_has_no_counterpart_is_told() -> None:
     missing = messages_sent(asking("go", assistant(tool_use("t1")), "never mind"))
     assert missing[2]["content"] == "[Tool result missing: the call was interrupted]"
     assert missing[3] == {"role": "user", "content": "never mind"}
@@ -361,11 +361,11 @@ TOOL_CONTENT = {
 
 
 @pytest.mark.parametrize(("content", "fields", "expected"), TOOL_CONTENT.values(), ids=TOOL_CONTENT)
-def test_the_content_of_a_tool_message(content: Any, fields: Any, expected: str):
+def test_the_content_of_a_tool_message(content: Any, fields: Any, expected: str) -> None:
     assert tool_content(*content, **fields) == expected
 
 
-def test_q17_images_of_results_are_shown_in_one_user_message_behind_all_results():
+def test_q17_images_of_results_are_shown_in_one_user_message_behind_all_results() -> None:
     document = asking(
         "go",
         assistant(tool_use("a"), tool_use("b")),
@@ -398,7 +398,7 @@ def test_q17_images_of_results_are_shown_in_one_user_message_behind_all_results(
     assert inline[4] == {"role": "user", "content": "look"}
 
 
-def test_a_pdf_in_a_result_goes_the_same_way():
+def test_a_pdf_in_a_result_goes_the_same_way() -> None:
     document = asking("go", assistant(tool_use("a")), user(tool_result("a", [PDF])))
 
     shown = messages_sent(document, documents="file_part")[-1]["content"]
@@ -406,7 +406,7 @@ def test_a_pdf_in_a_result_goes_the_same_way():
     assert "omitted" in messages_sent(document)[-1]["content"]
 
 
-def test_q20_other_providers_thinking_stays_out():
+def test_q20_other_providers_thinking_stays_out() -> None:
     document = asking("go", assistant(THINKING, text("x"), tool_use("t1")), user(tool_result("t1")))
 
     for profile in ({}, {"reasoning_history": "reasoning_content"}):
@@ -415,7 +415,7 @@ def test_q20_other_providers_thinking_stays_out():
     assert not {"reasoning", "reasoning_content"} & sent(document)["messages"][1].keys()
 
 
-def test_q21_our_own_thinking_goes_back_in_the_field_of_the_provider():
+def test_q21_our_own_thinking_goes_back_in_the_field_of_the_provider() -> None:
     document = asking("go", assistant(own_thinking("r1"), own_thinking("r2"), text("x")), "b")
 
     assert "r1" not in str(messages_sent(document))
@@ -434,14 +434,14 @@ def test_q21_our_own_thinking_goes_back_in_the_field_of_the_provider():
     assert message["reasoning_details"] == details
 
 
-def test_any_thinking_goes_back_where_the_profile_accepts_it():
+def test_any_thinking_goes_back_where_the_profile_accepts_it() -> None:
     document = asking("go", assistant(THINKING, text("x")), "b")
     profile = {"reasoning_history": "reasoning_content", "reasoning_accept": "any"}
 
     assert messages_sent(document, **profile)[1]["reasoning_content"] == "secret thought"
 
 
-def test_reasoning_that_is_not_known_is_filled_in_unless_thinking_is_off():
+def test_reasoning_that_is_not_known_is_filled_in_unless_thinking_is_off() -> None:
     def filled(thinking: dict[str, str], **profile: Any) -> Any:
         document = asking("go", *LOOP, thinking=thinking)
         profile = {"reasoning_history": "reasoning_content", **profile}
@@ -453,7 +453,7 @@ def test_reasoning_that_is_not_known_is_filled_in_unless_thinking_is_off():
     assert filled({"type": "adaptive"}, reasoning_filler=False) is None
 
 
-def test_q22_what_anthropics_servers_did_is_told_as_text():
+def test_q22_what_anthropics_servers_did_is_told_as_text() -> None:
     document = asking(
         "go",
         assistant(
@@ -511,14 +511,14 @@ SERVER_RESULTS = {
 
 
 @pytest.mark.parametrize(("content", "expected"), SERVER_RESULTS.values(), ids=SERVER_RESULTS)
-def test_results_of_server_tools_are_readable(content: Any, expected: str):
+def test_results_of_server_tools_are_readable(content: Any, expected: str) -> None:
     block = {"type": "mcp_tool_result", "tool_use_id": "s", "content": content}
 
     told = messages_sent(asking("go", assistant(block), "b"))[1]["content"]
     assert told == f"[mcp result]\n{expected}"
 
 
-def test_binary_and_encrypted_results_are_not_told():
+def test_binary_and_encrypted_results_are_not_told() -> None:
     content = {
         "type": "web_fetch_result",
         "url": "https://e",
@@ -532,7 +532,7 @@ def test_binary_and_encrypted_results_are_not_told():
     assert "XYZ" not in told
 
 
-def test_a_compaction_summary_is_text_and_unknown_blocks_are_left_out():
+def test_a_compaction_summary_is_text_and_unknown_blocks_are_left_out() -> None:
     blocks = [
         {"type": "compaction", "content": "what happened"},
         {"type": "redacted_thinking", "data": "zzz"},
@@ -544,7 +544,7 @@ def test_a_compaction_summary_is_text_and_unknown_blocks_are_left_out():
     }
 
 
-def test_texts_of_an_assistant_are_one_sentence():
+def test_texts_of_an_assistant_are_one_sentence() -> None:
     document = asking("go", assistant(text("It is "), text("sunny.", citations=[])), "b")
 
     assert messages_sent(document)[1]["content"] == "It is sunny."
@@ -594,7 +594,7 @@ INLINE = {
 
 
 @pytest.mark.parametrize(("messages", "folded", "preserved"), INLINE.values(), ids=INLINE)
-def test_system_messages_among_the_messages(messages: Any, folded: Any, preserved: Any):
+def test_system_messages_among_the_messages(messages: Any, folded: Any, preserved: Any) -> None:
     def short(**profile: Any) -> list[tuple[str, Any]]:
         sent_messages = messages_sent(asking(*messages), **profile)
         return [(message["role"], message["content"]) for message in sent_messages]
@@ -603,7 +603,7 @@ def test_system_messages_among_the_messages(messages: Any, folded: Any, preserve
     assert short(inline_system="preserve") == preserved
 
 
-def test_k22_strict_templates_get_alternating_roles():
+def test_k22_strict_templates_get_alternating_roles() -> None:
     document = asking(assistant(text("hello")), "x", *LOOPED, system("S"), system="top")
     messages = messages_sent(document, message_alternation=True, inline_system="preserve")
 

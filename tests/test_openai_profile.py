@@ -38,15 +38,15 @@ HOSTS = {
 
 
 @pytest.mark.parametrize(("base_url", "preset"), HOSTS.items())
-def test_the_preset_of_a_host(base_url: str, preset: str):
+def test_the_preset_of_a_host(base_url: str, preset: str) -> None:
     assert guess_preset(base_url) == preset
 
 
-def test_presets_are_valid_themselves():
+def test_presets_are_valid_themselves() -> None:
     assert [name for name, preset in PRESETS.items() if validate_profile(preset)] == []
 
 
-def test_every_switch_can_be_overridden_and_is_checked():
+def test_every_switch_can_be_overridden_and_is_checked() -> None:
     assert CHECKS.keys() == {switch.name for switch in fields(Profile)}
     assert profile_for(target("mistral", tool_id_style="asis40")).tool_id_style == "asis40"
     assert profile_for(target("mistral", tool_id_style="asis40")).prefill == "mistral_prefix"
@@ -64,7 +64,7 @@ MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize(("model", "expected"), MODELS.items())
-def test_openais_models_differ(model: str, expected: tuple[str, tuple[str, ...]]):
+def test_openais_models_differ(model: str, expected: tuple[str, tuple[str, ...]]) -> None:
     profile = profile_for(target("openai", model))
 
     assert (profile.reasoning_param, profile.effort_levels) == expected
@@ -81,7 +81,7 @@ GOOD: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("mapping", GOOD, ids=str)
-def test_good_profiles(mapping: dict[str, Any]):
+def test_good_profiles(mapping: dict[str, Any]) -> None:
     assert validate_profile(mapping) == []
 
 
@@ -113,12 +113,12 @@ BAD: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("mapping", "problem"), BAD, ids=str)
-def test_bad_profiles_are_told_clearly_and_do_not_stop_a_call(mapping: Any, problem: str):
+def test_bad_profiles_are_told_clearly_and_do_not_stop_a_call(mapping: Any, problem: str) -> None:
     assert validate_profile(mapping) == [problem]
     if isinstance(mapping, dict):
         assert profile_for(target(**mapping)) == Profile()
 
 
-def test_somebody_elses_keys_are_left_to_them():
+def test_somebody_elses_keys_are_left_to_them() -> None:
     assert validate_profile({"billing_block": "keep"}, also=["billing_block"]) == []
     assert validate_profile({"preset": "nothing"}) != []

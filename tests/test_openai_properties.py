@@ -101,7 +101,9 @@ def stable(data: bytes) -> bytes:
 
 @given(streams, asked, st.data())
 @settings(max_examples=60, deadline=None)
-def test_p1_how_the_bytes_are_split_changes_nothing(stream: list[bytes], request: Any, data: Any):
+def test_p1_how_the_bytes_are_split_changes_nothing(
+    stream: list[bytes], request: Any, data: Any
+) -> None:
     whole = b"".join(stream)
     cuts = sorted(data.draw(st.sets(st.integers(0, len(whole)), max_size=8)))
     portions = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
@@ -114,7 +116,9 @@ def test_p1_how_the_bytes_are_split_changes_nothing(stream: list[bytes], request
 
 @given(streams, asked, st.none() | failures)
 @settings(max_examples=120, deadline=None)
-def test_p2_p3_the_grammar_always_holds(stream: list[bytes], request: Any, failure: bytes | None):
+def test_p2_p3_the_grammar_always_holds(
+    stream: list[bytes], request: Any, failure: bytes | None
+) -> None:
     reader = way_back(request).open_stream()
     data = read_all(reader, [*stream, failure] if failure else stream)
     events = events_in(data)
@@ -169,7 +173,7 @@ values = st.recursive(
 
 @given(parallel_calls())
 @settings(max_examples=50, deadline=None)
-def test_p3_interleaved_calls_come_out_one_by_one(drawn: tuple[list[bytes], list[Any]]):
+def test_p3_interleaved_calls_come_out_one_by_one(drawn: tuple[list[bytes], list[Any]]) -> None:
     stream, calls = drawn
 
     events = streamed(*stream, fin("tool_calls"), DONE)
@@ -178,7 +182,7 @@ def test_p3_interleaved_calls_come_out_one_by_one(drawn: tuple[list[bytes], list
 
 @given(st.dictionaries(printable, values, max_size=3), st.data())
 @settings(max_examples=80, deadline=None)
-def test_p3_arguments_that_break_off_still_are_an_object(given_input: Any, data: Any):
+def test_p3_arguments_that_break_off_still_are_an_object(given_input: Any, data: Any) -> None:
     whole = orjson.dumps(given_input).decode()
     cut = data.draw(st.integers(0, len(whole)))
 
@@ -280,7 +284,7 @@ def keys_in(value: Any) -> set[str]:
 
 @given(requests, profiles)
 @settings(max_examples=120, deadline=None)
-def test_p4_p5_every_conversation_converts(document: dict[str, Any], profile: Any):
+def test_p4_p5_every_conversation_converts(document: dict[str, Any], profile: Any) -> None:
     asked_of = target(**profile)
     before = copy.deepcopy(document)
     try:
@@ -324,7 +328,7 @@ def check_pairing(sent: list[dict[str, Any]]) -> None:
 
 @given(streams, st.sampled_from(["none", "reasoning_content", "reasoning_details"]))
 @settings(max_examples=40, deadline=None)
-def test_p6_answers_convert_as_history(stream: list[bytes], history: str):
+def test_p6_answers_convert_as_history(stream: list[bytes], history: str) -> None:
     request = asking("hi", stream=True, thinking={"type": "adaptive"})
     translation = way_back(request)
     reader = translation.open_stream()

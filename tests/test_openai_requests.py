@@ -43,7 +43,7 @@ from tests.openai_dialect import (
 # -- parameters ------------------------------------------------------------------------------
 
 
-def test_q31_stop_sequences():
+def test_q31_stop_sequences() -> None:
     assert sent(asking("hi", stop_sequences=["a", "", "b", "c", "d", "e"]))["stop"] == [
         *("a", "b", "c", "d")
     ]
@@ -51,7 +51,7 @@ def test_q31_stop_sequences():
     assert "stop" not in sent(asking("hi", stop_sequences=["a"]), stop_max=0)
 
 
-def test_q32_the_output_limit():
+def test_q32_the_output_limit() -> None:
     body = sent(asking("hi"), "openai")
     assert (body["max_completion_tokens"], "max_tokens" in body) == (100, False)
     assert sent(asking("hi", max_tokens=32000), max_output_tokens=8192)["max_tokens"] == 8192
@@ -59,14 +59,14 @@ def test_q32_the_output_limit():
     assert sent(without)["max_tokens"] == 8192
 
 
-def test_q33_the_user_id_is_hashed_or_left_out():
+def test_q33_the_user_id_is_hashed_or_left_out() -> None:
     document = asking("hi", metadata={"user_id": '{"device_id":"' + "d" * 160 + '"}'})
 
     assert "user" not in sent(document)
     assert re.fullmatch(r"[0-9a-f]{32,64}", sent(document, user_field="hash")["user"])
 
 
-def test_the_session_may_key_the_prompt_cache():
+def test_the_session_may_key_the_prompt_cache() -> None:
     call = call_of(asking("hi"), session_id="abc")
     request, _ = OPENAI_CHAT.translate(call, target(prompt_cache_key=True))
 
@@ -144,13 +144,13 @@ _REASONING_KEYS = (
 
 
 @pytest.mark.parametrize(("asked", "profile", "expected"), REASONING.values(), ids=REASONING)
-def test_reasoning(asked: Any, profile: Any, expected: Any):
+def test_reasoning(asked: Any, profile: Any, expected: Any) -> None:
     body = sent(asking("hi", **asked), **profile)
 
     assert {key: body[key] for key in _REASONING_KEYS if key in body} == expected
 
 
-def test_k18_an_effort_can_be_forced_where_tools_are_sent():
+def test_k18_an_effort_can_be_forced_where_tools_are_sent() -> None:
     forced = {"reasoning_effort_override": "none"}
 
     assert sent(asking("hi", tools=[tool("Bash")]), **forced)["reasoning_effort"] == "none"
@@ -163,7 +163,7 @@ CLOSED = {**OPTIONAL, "required": ["a"], "additionalProperties": False}
 
 @pytest.mark.parametrize("schema", [OPTIONAL, CLOSED], ids=["optional", "closed"])
 @pytest.mark.parametrize("legacy", [False, True], ids=["output_config", "output_format"])
-def test_q39_structured_output(schema: Any, legacy: bool):
+def test_q39_structured_output(schema: Any, legacy: bool) -> None:
     wanted = {"type": "json_schema", "schema": schema}
     asked = {"output_format": wanted} if legacy else {"output_config": {"format": wanted}}
 
@@ -173,7 +173,7 @@ def test_q39_structured_output(schema: Any, legacy: bool):
     }
 
 
-def test_structured_output_steps_down_to_words():
+def test_structured_output_steps_down_to_words() -> None:
     document = asking(
         "hi", system="S", output_config={"format": {"type": "json_schema", "schema": CLOSED}}
     )
@@ -188,7 +188,7 @@ def test_structured_output_steps_down_to_words():
         assert system.endswith(orjson.dumps(CLOSED).decode())
 
 
-def test_q40_sampling():
+def test_q40_sampling() -> None:
     document = asking("hi", temperature=0.2, top_p=0.9, top_k=5)
 
     generic = sent(document)
@@ -199,7 +199,7 @@ def test_q40_sampling():
     assert "temperature" in sent(document, "openai", "gpt-4o")
 
 
-def test_q41_fields_of_anthropics_own_are_dropped_and_counted():
+def test_q41_fields_of_anthropics_own_are_dropped_and_counted() -> None:
     extra = {
         name: {"x": 1}
         for name in ("context_management", "service_tier", "container", "mcp_servers", "foo")
@@ -219,7 +219,7 @@ def test_q41_fields_of_anthropics_own_are_dropped_and_counted():
     }
 
 
-def test_q42_adjacent_messages_become_one():
+def test_q42_adjacent_messages_become_one() -> None:
     document = asking("a", "b", assistant(text("x")), assistant(tool_use("t1")))
     messages = messages_sent(document)
 
@@ -228,7 +228,7 @@ def test_q42_adjacent_messages_become_one():
     assert messages[1]["tool_calls"][0]["id"] == "t1"
 
 
-def test_q43_an_answer_that_is_begun():
+def test_q43_an_answer_that_is_begun() -> None:
     document = asking("go", assistant(text("The answer is (")))
 
     assert messages_sent(document)[-1] == {"role": "assistant", "content": "The answer is ("}
@@ -236,7 +236,7 @@ def test_q43_an_answer_that_is_begun():
     assert messages_sent(document, "mistral")[-1]["prefix"] is True
 
 
-def test_q44_mistral_gets_ids_of_nine_characters():
+def test_q44_mistral_gets_ids_of_nine_characters() -> None:
     ids = ["toolu_01AbCdEfGhIjKlMnOpQrStUv", "toolu_01AbCdEfGhIjKlMnOpQrStUw", "abcdefgh9"]
     document = asking("go", assistant(*map(tool_use, ids)), user(*map(tool_result, ids)))
     messages = messages_sent(document, "mistral")
@@ -248,7 +248,7 @@ def test_q44_mistral_gets_ids_of_nine_characters():
     assert given[2] == "abcdefgh9"
 
 
-def test_long_ids_are_hashed():
+def test_long_ids_are_hashed() -> None:
     document = asking("go", assistant(tool_use("x" * 41)), user(tool_result("x" * 41)))
     messages = messages_sent(document)
 
@@ -256,7 +256,7 @@ def test_long_ids_are_hashed():
     assert messages[2]["tool_call_id"] == messages[1]["tool_calls"][0]["id"]
 
 
-def test_q46_gemini_gets_its_thought_signatures_back_or_a_sentinel():
+def test_q46_gemini_gets_its_thought_signatures_back_or_a_sentinel() -> None:
     thinking = own_thinking("t", thought_signatures={"t2": "SIG"})
     calls = [tool_use("t1"), tool_use("t2"), tool_use("t3")]
     results = map(tool_result, ("t1", "t2", "t3"))
@@ -270,7 +270,7 @@ def test_q46_gemini_gets_its_thought_signatures_back_or_a_sentinel():
     assert "extra_content" not in str(messages_sent(document))
 
 
-def test_q47_the_suffix_for_long_context_is_anthropics_own():
+def test_q47_the_suffix_for_long_context_is_anthropics_own() -> None:
     assert sent(asking("hi"), GENERIC, "claude-sonnet-5[1m]")["model"] == "claude-sonnet-5"
     assert sent(asking("hi"), GENERIC, "m1")["model"] == "m1"
 
@@ -293,14 +293,14 @@ INVALID = {
 
 
 @pytest.mark.parametrize("document", INVALID.values(), ids=INVALID)
-def test_what_is_no_request_is_refused(document: dict[str, Any]):
+def test_what_is_no_request_is_refused(document: dict[str, Any]) -> None:
     with pytest.raises(RequestRefused) as refused:
         sent(document)
 
     assert (refused.value.status, refused.value.final) == (400, False)
 
 
-def test_q49_warming_a_cache_asks_nobody():
+def test_q49_warming_a_cache_asks_nobody() -> None:
     with pytest.raises(AnswerLocally) as answered:
         sent(asking("hi " * 50, max_tokens=0))
     message = orjson.loads(answered.value.body)
@@ -315,7 +315,7 @@ def test_q49_warming_a_cache_asks_nobody():
     assert events == ["message_start", "message_delta", "message_stop"]
 
 
-def test_safeguards_are_refused_at_once_so_that_the_client_leaves_them_out():
+def test_safeguards_are_refused_at_once_so_that_the_client_leaves_them_out() -> None:
     with pytest.raises(RequestRefused) as refused:
         sent(asking("hi", safeguards=[{"type": "dangerous_tool_use"}]))
 
@@ -326,7 +326,7 @@ def test_safeguards_are_refused_at_once_so_that_the_client_leaves_them_out():
 # -- the rest --------------------------------------------------------------------------------
 
 
-def test_cache_control_is_kept_where_it_is_understood():
+def test_cache_control_is_kept_where_it_is_understood() -> None:
     mark = {"type": "ephemeral"}
     document = asking(
         user(text("x", cache_control=mark)),
@@ -341,7 +341,7 @@ def test_cache_control_is_kept_where_it_is_understood():
     assert "cache_control" not in str(sent(document, "openrouter", "openai/gpt-x"))
 
 
-def test_the_operators_own_parameters_come_last():
+def test_the_operators_own_parameters_come_last() -> None:
     body = sent(
         asking("hi", temperature=0.5, stream=True),
         extra_body={"seed": 1, "stream_options": {"x": 1}, "logprobs": True},
@@ -352,7 +352,7 @@ def test_the_operators_own_parameters_come_last():
     assert not {"temperature", "logprobs"} & body.keys()
 
 
-def test_half_an_emoji_and_huge_numbers_do_not_stop_a_request():
+def test_half_an_emoji_and_huge_numbers_do_not_stop_a_request() -> None:
     body = rb"""{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"cut \ud83d"},
         {"role":"assistant","content":[{"type":"tool_use","id":"t","name":"A",
         "input":{"s":"\ude00","n":123456789012345678901234567890}}]}]}"""
@@ -364,7 +364,7 @@ def test_half_an_emoji_and_huge_numbers_do_not_stop_a_request():
     assert arguments == '{"s":"\ufffd","n":123456789012345678901234567890}'
 
 
-def test_a_schema_without_a_bottom_is_refused_not_a_crash():
+def test_a_schema_without_a_bottom_is_refused_not_a_crash() -> None:
     deep = b'{"$id":"x","properties":{"p":' * 450 + b"{}" + b"}}" * 450
     body = orjson.dumps(asking("hi", tools=[tool("Bash", input_schema={})]))
     body = body.replace(b'"input_schema":{}', b'"input_schema":' + deep)
@@ -373,7 +373,7 @@ def test_a_schema_without_a_bottom_is_refused_not_a_crash():
         OPENAI_CHAT.translate(call_with(body, {"model": "m"}), target())
 
 
-def test_the_headers_are_the_providers_own():
+def test_the_headers_are_the_providers_own() -> None:
     document = asking("hi", stream=True)
     request, _ = OPENAI_CHAT.translate(
         call_of(document), target(extra_headers={"HTTP-Referer": "https://me"})
@@ -388,7 +388,7 @@ def test_the_headers_are_the_providers_own():
     assert (request.method, request.url) == ("POST", "https://llm.example/v1/chat/completions")
 
 
-def test_the_way_back_does_not_hold_the_request():
+def test_the_way_back_does_not_hold_the_request() -> None:
     marker = "q" * 1000
     _, translation = OPENAI_CHAT.translate(call_of(asking(marker, system=marker)), target())
     seen: set[int] = set()
@@ -402,7 +402,7 @@ def test_the_way_back_does_not_hold_the_request():
         pending += gc.get_referents(thing)
 
 
-def test_a_request_is_not_changed_by_its_conversion():
+def test_a_request_is_not_changed_by_its_conversion() -> None:
     document = asking(
         user(text("x", cache_control={"type": "ephemeral"}), IMAGE, PDF),
         "y",

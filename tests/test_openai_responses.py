@@ -59,7 +59,7 @@ def short(message: dict[str, Any]) -> list[Any]:
     return content
 
 
-def test_n01_a_text():
+def test_n01_a_text() -> None:
     usage = {"prompt_tokens": 10, "completion_tokens": 2}
     first, second = (answer({"content": "hi"}, usage=usage) for _ in range(2))
 
@@ -116,14 +116,14 @@ STOPS = {
 
 
 @pytest.mark.parametrize(("message", "finish", "choice", "expected"), STOPS.values(), ids=STOPS)
-def test_stop_reasons(message: Any, finish: str, choice: Any, expected: Any):
+def test_stop_reasons(message: Any, finish: str, choice: Any, expected: Any) -> None:
     read = answer(message, finish, {"stop_sequences": ["</block>"]}, **choice)
 
     assert (read["stop_reason"], read["stop_sequence"]) == expected
     assert ("stop_details" in read) is (expected[0] == "refusal")
 
 
-def test_n03_a_refusal():
+def test_n03_a_refusal() -> None:
     read = answer({"content": None, "refusal": "no"})
 
     assert short(read) == ["no"]
@@ -131,7 +131,7 @@ def test_n03_a_refusal():
     assert read["stop_details"] == {"type": "refusal", "category": None, "explanation": "no"}
 
 
-def test_n08_content_in_parts():
+def test_n08_content_in_parts() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "refusal", "refusal": "b"}]
     read = answer({"content": parts})
 
@@ -159,13 +159,13 @@ ARGUMENTS = {
 
 
 @pytest.mark.parametrize(("arguments", "expected"), ARGUMENTS.values(), ids=ARGUMENTS)
-def test_arguments_are_always_an_object(arguments: Any, expected: Any):
+def test_arguments_are_always_an_object(arguments: Any, expected: Any) -> None:
     call = {"id": "a", "type": "function", "function": {"name": "B", "arguments": arguments}}
 
     assert short(answer({"content": None, "tool_calls": [call]})) == [("a", "B", expected)]
 
 
-def test_tool_ids_are_legal_and_new_in_the_conversation():
+def test_tool_ids_are_legal_and_new_in_the_conversation() -> None:
     asked = asking(
         "go",
         assistant(tool_use("call_0"), tool_use("x")),
@@ -184,7 +184,7 @@ def test_tool_ids_are_legal_and_new_in_the_conversation():
     assert len(set(ids)) == 5
 
 
-def test_tool_names_are_the_clients_again():
+def test_tool_names_are_the_clients_again() -> None:
     asked = asking("go", tools=[tool("a.b")])
     reply = way_back(asked).read_message(
         completion(
@@ -195,7 +195,7 @@ def test_tool_names_are_the_clients_again():
     assert names == ["a.b", "unknown_tool"]
 
 
-def test_n09_a_legacy_function_call():
+def test_n09_a_legacy_function_call() -> None:
     ((tool_id, name, arguments),) = short(
         answer({"content": None, "function_call": {"name": "F", "arguments": '{"a":1}'}})
     )
@@ -222,7 +222,7 @@ REASONED = {
 
 
 @pytest.mark.parametrize("message", REASONED.values(), ids=REASONED)
-def test_reasoning_is_a_thinking_block_for_those_who_asked(message: Any):
+def test_reasoning_is_a_thinking_block_for_those_who_asked(message: Any) -> None:
     read = answer(message, asked=THINKING)
 
     assert short(read) == [("thinking", "r"), "x"]
@@ -233,7 +233,7 @@ def test_reasoning_is_a_thinking_block_for_those_who_asked(message: Any):
         assert short(answer(message, asked=asked)) == ["x"]
 
 
-def test_omitted_thinking_travels_in_the_signature():
+def test_omitted_thinking_travels_in_the_signature() -> None:
     asked = {"thinking": {"type": "adaptive", "display": "omitted"}}
     read = answer({"reasoning_content": "r", "content": "x"}, asked=asked)
 
@@ -243,14 +243,14 @@ def test_omitted_thinking_travels_in_the_signature():
     assert (provenance.text, provenance.source) == ("r", "reasoning_content")
 
 
-def test_tags_may_be_left_alone():
+def test_tags_may_be_left_alone() -> None:
     tagged = {"content": "<think>r</think>x"}
 
     assert short(answer(tagged, profile={"think_tags": "off"})) == ["<think>r</think>x"]
 
 
 @pytest.mark.parametrize("content", ["", None, " \n", []], ids=repr)
-def test_n11_an_empty_answer_is_marked_and_has_no_blocks(content: Any):
+def test_n11_an_empty_answer_is_marked_and_has_no_blocks(content: Any) -> None:
     read = answer({"content": content})
 
     assert (read["content"], read["stop_reason"]) == ([], "end_turn")
@@ -267,7 +267,7 @@ NO_ANSWERS = {
 
 
 @pytest.mark.parametrize("body", NO_ANSWERS.values(), ids=NO_ANSWERS)
-def test_what_is_no_answer_is_a_failure(body: bytes):
+def test_what_is_no_answer_is_a_failure(body: bytes) -> None:
     with pytest.raises(InvalidReply):
         way_back().read_message(body)
 
@@ -296,7 +296,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize(("body", "status", "kind"), FAILURES.values(), ids=FAILURES)
-def test_an_error_inside_a_success_is_an_error(body: bytes, status: int, kind: str):
+def test_an_error_inside_a_success_is_an_error(body: bytes, status: int, kind: str) -> None:
     with pytest.raises(UpstreamRefused) as refused:
         way_back().read_message(body)
 
@@ -309,7 +309,7 @@ def test_an_error_inside_a_success_is_an_error(body: bytes, status: int, kind: s
     ("finish", "status"),
     [("insufficient_system_resource", 529), ("error", 502), ("network_error", 502), ("abort", 502)],
 )
-def test_n15_some_finish_reasons_are_failures(finish: str, status: int):
+def test_n15_some_finish_reasons_are_failures(finish: str, status: int) -> None:
     with pytest.raises(UpstreamRefused) as refused:
         way_back().read_message(completion({"content": "x"}, finish))
 
@@ -361,7 +361,7 @@ USAGES = {
 
 
 @pytest.mark.parametrize(("usage", "expected"), USAGES.values(), ids=USAGES)
-def test_usage_is_counted_as_anthropic_does(usage: Any, expected: Any):
+def test_usage_is_counted_as_anthropic_does(usage: Any, expected: Any) -> None:
     translation = way_back(asking("hi"))
     read = orjson.loads(translation.read_message(completion({"content": "x"}, usage=usage)).body)
     names = ("input", "cache_read_input", "cache_creation_input", "output")
@@ -372,7 +372,7 @@ def test_usage_is_counted_as_anthropic_does(usage: Any, expected: Any):
     assert not kept.estimated
 
 
-def test_u05_reasoning_tokens_are_told():
+def test_u05_reasoning_tokens_are_told() -> None:
     details = {"reasoning_tokens": 30}
     usage = {"prompt_tokens": 1, "completion_tokens": 40, "completion_tokens_details": details}
     read = answer({"content": "x"}, usage=usage)
@@ -386,7 +386,7 @@ def test_u05_reasoning_tokens_are_told():
     [None, {}, {"prompt_tokens": 0, "completion_tokens": 0}, {"prompt_tokens": True}, [], "x"],
     ids=repr,
 )
-def test_u04_usage_that_is_not_known_is_estimated(usage: Any):
+def test_u04_usage_that_is_not_known_is_estimated(usage: Any) -> None:
     translation = way_back(asking("hello " * 100))
     translation.read_message(completion({"content": "word " * 40}, usage=usage))
 
@@ -395,7 +395,7 @@ def test_u04_usage_that_is_not_known_is_estimated(usage: Any):
     assert 40 <= (translation.usage.output or 0) <= 80
 
 
-def test_the_estimate_takes_images_for_what_they_are():
+def test_the_estimate_takes_images_for_what_they_are() -> None:
     image = {
         "type": "image",
         "source": {"type": "base64", "media_type": "image/png", "data": "A" * 2_000_000},
@@ -406,7 +406,7 @@ def test_the_estimate_takes_images_for_what_they_are():
     assert 1000 < (translation.usage.input or 0) < 5000
 
 
-def test_absurd_figures_are_no_figures():
+def test_absurd_figures_are_no_figures() -> None:
     counts = read_counts(
         {"prompt_tokens": -5, "completion_tokens": "9" * 40},
         input_estimate=7,
@@ -418,7 +418,7 @@ def test_absurd_figures_are_no_figures():
 # -- a message as a stream -------------------------------------------------------------------
 
 
-def test_s26_a_whole_message_can_be_told_as_a_stream():
+def test_s26_a_whole_message_can_be_told_as_a_stream() -> None:
     translation = way_back(asking("hi", stream=True, **THINKING))
     message = translation.read_message(
         completion(
@@ -439,14 +439,14 @@ def test_s26_a_whole_message_can_be_told_as_a_stream():
     assert events[0]["message"]["usage"]["input_tokens"] == 10
 
 
-def test_an_empty_message_is_told_as_an_empty_stream():
+def test_an_empty_message_is_told_as_an_empty_stream() -> None:
     body = way_back().read_message(completion({"content": ""})).body
     events = events_in(way_back().replay(MessageReply(body)))
 
     assert kinds(events) == ["message_start", "ping", "message_delta", "message_stop"]
 
 
-def test_answers_come_back_as_history():
+def test_answers_come_back_as_history() -> None:
     """P-6: what was answered converts again, and our thinking reaches its maker."""
     first = answer(
         {"reasoning_content": "r", "content": "x", **CALL}, asked=THINKING, finish="tool_calls"

@@ -31,7 +31,7 @@ USAGE = usage(prompt_tokens=10, completion_tokens=2)
 THINKING = asking("hi", stream=True, thinking={"type": "adaptive"})
 
 
-def test_s01_a_text():
+def test_s01_a_text() -> None:
     events = streamed(
         d(role="assistant"), d(content="he"), d(content="llo"), fin("stop"), USAGE, DONE
     )
@@ -58,7 +58,7 @@ def test_s01_a_text():
     }
 
 
-def test_a_ping_follows_the_start_and_no_end_mark_reaches_the_client():
+def test_a_ping_follows_the_start_and_no_end_mark_reaches_the_client() -> None:
     data = read_all(way_back().open_stream(), [d(content="x"), fin("stop"), DONE])
 
     assert kinds(events_in(data))[:2] == ["message_start", "ping"]
@@ -314,7 +314,7 @@ STREAMS: dict[str, tuple[list[bytes], list[Any], str]] = {
 
 
 @pytest.mark.parametrize(("chunks", "content", "reason"), STREAMS.values(), ids=STREAMS)
-def test_what_the_client_gets(chunks: list[bytes], content: list[Any], reason: str):
+def test_what_the_client_gets(chunks: list[bytes], content: list[Any], reason: str) -> None:
     events = streamed(*chunks)
 
     got = [
@@ -326,7 +326,7 @@ def test_what_the_client_gets(chunks: list[bytes], content: list[Any], reason: s
     assert kinds(events)[-1] == "message_stop"
 
 
-def test_s04_a_tool_call_is_passed_on_as_it_grows():
+def test_s04_a_tool_call_is_passed_on_as_it_grows() -> None:
     reader = way_back().open_stream()
 
     assert kinds(events_in(reader.feed(tc(0, "a", "A", ""))))[-1] == "content_block_start"
@@ -336,7 +336,7 @@ def test_s04_a_tool_call_is_passed_on_as_it_grows():
     assert delta["delta"]["partial_json"] == "1}"
 
 
-def test_calls_may_be_held_back_until_they_are_whole():
+def test_calls_may_be_held_back_until_they_are_whole() -> None:
     reader = way_back(buffer_tool_args=True).open_stream()
 
     assert reader.feed(tc(0, "a", "A", '{"x":')) == b""
@@ -347,7 +347,7 @@ def test_calls_may_be_held_back_until_they_are_whole():
     assert said(broken) == [A]
 
 
-def test_s28_a_call_that_was_cut_for_its_length_stays_cut():
+def test_s28_a_call_that_was_cut_for_its_length_stays_cut() -> None:
     events = streamed(tc(0, "a", "A", '{"x":'), fin("length"))
 
     deltas = [e["delta"] for e in events if e["type"] == "content_block_delta"]
@@ -355,7 +355,7 @@ def test_s28_a_call_that_was_cut_for_its_length_stays_cut():
     assert ending(events)["delta"]["stop_reason"] == "max_tokens"
 
 
-def test_s32_a_call_without_arguments_gets_an_empty_object():
+def test_s32_a_call_without_arguments_gets_an_empty_object() -> None:
     events = streamed(tc(0, "a", "A", ""), fin("tool_calls"))
 
     deltas = [e["delta"] for e in events if e["type"] == "content_block_delta"]
@@ -387,7 +387,7 @@ REASONING = {
 
 
 @pytest.mark.parametrize("chunks", REASONING.values(), ids=REASONING)
-def test_reasoning_becomes_thinking_for_those_who_asked(chunks: list[bytes]):
+def test_reasoning_becomes_thinking_for_those_who_asked(chunks: list[bytes]) -> None:
     events = streamed(*chunks, fin("stop"), asked=THINKING)
     thinking, text = blocks_in(events)
 
@@ -401,7 +401,7 @@ def test_reasoning_becomes_thinking_for_those_who_asked(chunks: list[bytes]):
         assert [b.strip() for b in said(streamed(*chunks, fin("stop"), asked=other))] == ["x"]
 
 
-def test_omitted_thinking_travels_in_the_signature():
+def test_omitted_thinking_travels_in_the_signature() -> None:
     asked = {**THINKING, "thinking": {"type": "adaptive", "display": "omitted"}}
     events = streamed(
         d(reasoning="r1"), d(reasoning="r2"), d(content="x"), fin("stop"), asked=asked
@@ -418,7 +418,7 @@ def test_omitted_thinking_travels_in_the_signature():
     )
 
 
-def test_pieces_of_reasoning_details_are_put_together():
+def test_pieces_of_reasoning_details_are_put_together() -> None:
     def detail(words: str, **more: Any) -> bytes:
         return d(
             reasoning=words,
@@ -435,7 +435,7 @@ def test_pieces_of_reasoning_details_are_put_together():
     ]
 
 
-def test_thought_signatures_are_kept_with_the_thinking_before_them():
+def test_thought_signatures_are_kept_with_the_thinking_before_them() -> None:
     signed = {"extra_content": {"google": {"thought_signature": "SIG"}}}
     events = streamed(
         d(reasoning_content="r"), tc(0, "a", "A", "{}", **signed), fin("stop"), asked=THINKING
@@ -445,12 +445,12 @@ def test_thought_signatures_are_kept_with_the_thinking_before_them():
     assert provenance.thought_signatures == {"a": "SIG"}
 
 
-def test_a_less_than_sign_is_no_tag():
+def test_a_less_than_sign_is_no_tag() -> None:
     assert said(streamed(d(content="<"), d(content="b>x"), fin("stop"))) == ["<b>x"]
     assert said(streamed(d(content="<thi"), fin("stop"))) == ["<thi"]
 
 
-def test_s15_one_message_delta_with_the_last_usage():
+def test_s15_one_message_delta_with_the_last_usage() -> None:
     events = streamed(
         d(content="x"),
         fin("stop"),
@@ -466,7 +466,7 @@ def test_s15_one_message_delta_with_the_last_usage():
     assert ending(events)["usage"]["input_tokens"] == 10
 
 
-def test_s18_usage_after_the_finish_counts():
+def test_s18_usage_after_the_finish_counts() -> None:
     late = usage(
         prompt_tokens=100, completion_tokens=3, prompt_tokens_details={"cached_tokens": 64}
     )
@@ -475,7 +475,7 @@ def test_s18_usage_after_the_finish_counts():
     assert (told["input_tokens"], told["cache_read_input_tokens"]) == (36, 64)
 
 
-def test_usage_may_stand_in_the_choice():
+def test_usage_may_stand_in_the_choice() -> None:
     figures = {"prompt_tokens": 9, "completion_tokens": 3}
 
     assert (
@@ -483,7 +483,7 @@ def test_usage_may_stand_in_the_choice():
     )
 
 
-def test_known_usage_is_told_at_the_start():
+def test_known_usage_is_told_at_the_start() -> None:
     figures = {"prompt_tokens": 9, "completion_tokens": 1}
     first = event({"choices": [{"delta": {"content": "x"}}], "usage": figures})
     start = streamed(first, fin("stop"))[0]["message"]
@@ -491,7 +491,7 @@ def test_known_usage_is_told_at_the_start():
     assert (start["usage"]["input_tokens"], start["usage"]["output_tokens"]) == (9, 0)
 
 
-def test_u04_without_usage_both_figures_are_estimated():
+def test_u04_without_usage_both_figures_are_estimated() -> None:
     translation = way_back(asking("hello " * 100, stream=True))
     read_all(translation.open_stream(), [d(content="word " * 40), fin("stop"), DONE])
 
@@ -500,14 +500,14 @@ def test_u04_without_usage_both_figures_are_estimated():
     assert (translation.usage.output or 0) > 40
 
 
-def test_s17_single_newlines_and_an_unterminated_end():
+def test_s17_single_newlines_and_an_unterminated_end() -> None:
     lines = b"".join([d(content="x"), d(content="y"), fin("stop")]).replace(b"\n\n", b"\n")
 
     assert said(streamed(lines)) == ["xy"]
     assert said(streamed(lines.rstrip(b"\n"))) == ["xy"]
 
 
-def test_s19_silence_after_the_end_is_the_end():
+def test_s19_silence_after_the_end_is_the_end() -> None:
     reader = way_back().open_stream()
 
     assert reader.quiet_end is None
@@ -521,7 +521,7 @@ def test_s19_silence_after_the_end_is_the_end():
     assert (kinds(events)[-1], reader.complete, reader.quiet_end) == ("message_stop", True, None)
 
 
-def test_after_the_end_nothing_counts():
+def test_after_the_end_nothing_counts() -> None:
     reader = way_back().open_stream()
     read_all(reader, [d(content="x"), fin("stop"), DONE], ends=False)
 
@@ -530,7 +530,7 @@ def test_after_the_end_nothing_counts():
     assert reader.end() == b""
 
 
-def test_s21_a_stream_that_is_cut_has_no_end():
+def test_s21_a_stream_that_is_cut_has_no_end() -> None:
     reader = way_back().open_stream()
     events = events_in(read_all(reader, [d(content="x"), tc(0, "a", "A", '{"x"')]))
 
@@ -541,7 +541,7 @@ def test_s21_a_stream_that_is_cut_has_no_end():
     assert (reader.usage.output or 0) > 0
 
 
-def test_content_begins_with_the_first_block():
+def test_content_begins_with_the_first_block() -> None:
     reader = way_back(THINKING).open_stream()
 
     for nothing in (b": comment\n\n", d(role="assistant"), d(content="\n"), d(reasoning="")):
@@ -551,7 +551,7 @@ def test_content_begins_with_the_first_block():
     assert reader.content_begun
 
 
-def test_s25_an_empty_answer_is_complete_without_content():
+def test_s25_an_empty_answer_is_complete_without_content() -> None:
     reader = way_back().open_stream()
     events = events_in(read_all(reader, [d(role="assistant"), fin("stop"), DONE]))
 
@@ -614,7 +614,7 @@ ERRORS = {
 
 @pytest.mark.parametrize("before", [[], [d(content="x")]], ids=["first", "after content"])
 @pytest.mark.parametrize(("chunk", "kind", "message"), ERRORS.values(), ids=ERRORS)
-def test_an_error_in_the_stream(before: list[bytes], chunk: bytes, kind: str, message: str):
+def test_an_error_in_the_stream(before: list[bytes], chunk: bytes, kind: str, message: str) -> None:
     reader = way_back().open_stream()
     events = events_in(read_all(reader, [*before, chunk, d(content="y"), DONE]))
 
@@ -628,7 +628,7 @@ def test_an_error_in_the_stream(before: list[bytes], chunk: bytes, kind: str, me
     assert "message_stop" not in kinds(events)
 
 
-def test_a_line_without_end_is_not_held_forever():
+def test_a_line_without_end_is_not_held_forever() -> None:
     reader = way_back().open_stream()
     for _ in range(20):
         reader.feed(b"data: " + b"x" * 1_000_000)
@@ -637,7 +637,7 @@ def test_a_line_without_end_is_not_held_forever():
     assert reader.error.status == 502
 
 
-def test_calls_that_are_held_back_are_bounded():
+def test_calls_that_are_held_back_are_bounded() -> None:
     reader = way_back().open_stream()
     reader.feed(tc(0, "a", "A", '{"x":"'))
     for _ in range(20):
@@ -646,20 +646,20 @@ def test_calls_that_are_held_back_are_bounded():
     assert reader.error is not None
 
 
-def test_the_stop_sequence_that_ended_a_stream():
+def test_the_stop_sequence_that_ended_a_stream() -> None:
     asked = asking("hi", stream=True, stop_sequences=["END"])
     events = streamed(d(content="x"), fin("stop", stop_reason="END"), asked=asked)
 
     assert ending(events)["delta"] == {"stop_reason": "stop_sequence", "stop_sequence": "END"}
 
 
-def test_a_refusal_says_why():
+def test_a_refusal_says_why() -> None:
     delta = ending(streamed(d(refusal="n"), d(refusal="o"), fin("stop")))["delta"]
 
     assert delta["stop_details"] == {"type": "refusal", "category": None, "explanation": "no"}
 
 
-def test_the_headers_of_a_stream():
+def test_the_headers_of_a_stream() -> None:
     headers = dict(way_back().response_headers([(b"server", b"x"), (b"set-cookie", b"y")]))
 
     assert headers == {
@@ -672,7 +672,7 @@ def test_the_headers_of_a_stream():
     assert dict(whole) == {b"content-type": b"application/json", b"request-id": b"req_1"}
 
 
-def test_frames_are_single_lines_whatever_the_text():
+def test_frames_are_single_lines_whatever_the_text() -> None:
     words = 'a"\\\n\u2028\x00 ü\U0001f600'
     data = read_all(way_back().open_stream(), [d(content=words), fin("stop")])
 

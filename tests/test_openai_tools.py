@@ -26,7 +26,7 @@ def function(name: str = "Bash", **fields: Any) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, **fields, "parameters": parameters}}
 
 
-def test_q23_a_tool_has_a_name_a_description_and_parameters():
+def test_q23_a_tool_has_a_name_a_description_and_parameters() -> None:
     extra = {
         "cache_control": {"type": "ephemeral"},
         "defer_loading": False,
@@ -39,7 +39,7 @@ def test_q23_a_tool_has_a_name_a_description_and_parameters():
     assert body["tools"] == [function(description="d")]
 
 
-def test_q24_a_schema_always_describes_an_object():
+def test_q24_a_schema_always_describes_an_object() -> None:
     tools = [{"type": "custom", "name": "Bash", "input_schema": {}}]
 
     assert sent(asking("hi", tools=tools))["tools"] == [function()]
@@ -57,7 +57,7 @@ SERVER_TOOLS = [
 
 
 @pytest.mark.parametrize("server_tool", SERVER_TOOLS, ids=lambda tool: tool["type"])
-def test_q25_q27_tools_of_anthropics_servers_are_left_out(server_tool: dict[str, Any]):
+def test_q25_q27_tools_of_anthropics_servers_are_left_out(server_tool: dict[str, Any]) -> None:
     choice = {"type": "tool", "name": server_tool.get("name"), "disable_parallel_tool_use": True}
     alone = sent(asking("hi", tools=[server_tool], tool_choice=choice))
     assert not {"tools", "tool_choice", "parallel_tool_calls"} & alone.keys()
@@ -67,15 +67,15 @@ def test_q25_q27_tools_of_anthropics_servers_are_left_out(server_tool: dict[str,
     assert "tool_choice" not in beside
 
 
-def test_q27_no_tools_are_no_key():
+def test_q27_no_tools_are_no_key() -> None:
     assert "tools" not in sent(asking("hi", tools=[], tool_choice={"type": "auto"}))
 
 
-def test_an_unknown_kind_of_tool_with_a_schema_is_a_custom_one():
+def test_an_unknown_kind_of_tool_with_a_schema_is_a_custom_one() -> None:
     assert sent(asking("hi", tools=[tool("Bash", type="function")]))["tools"] == [function()]
 
 
-def test_q26_long_or_illegal_names_are_mapped_everywhere():
+def test_q26_long_or_illegal_names_are_mapped_everywhere() -> None:
     long, dotted = "mcp__" + "x" * 80, "a.b"
     document = asking(
         "hi",
@@ -101,7 +101,7 @@ def parameters(schema: Any, **profile: Any) -> Any:
     return body["tools"][0]["function"]["parameters"]
 
 
-def test_q28_schemas_are_cleaned_for_the_dialect():
+def test_q28_schemas_are_cleaned_for_the_dialect() -> None:
     standard = parameters(SCHEMA)
     assert "$schema" not in standard
     assert standard == {key: value for key, value in SCHEMA.items() if key != "$schema"}
@@ -122,7 +122,7 @@ def test_q28_schemas_are_cleaned_for_the_dialect():
     }
 
 
-def test_nested_schemas_are_cleaned_but_properties_keep_their_names():
+def test_nested_schemas_are_cleaned_but_properties_keep_their_names() -> None:
     nested = {
         "type": "object",
         "properties": {
@@ -138,18 +138,19 @@ def test_nested_schemas_are_cleaned_but_properties_keep_their_names():
     }
 
 
-def test_strict_needs_the_profile_and_a_schema_that_passes():
+def test_strict_needs_the_profile_and_a_schema_that_passes() -> None:
     strict = {
         "type": "object",
         "properties": {"a": {"type": "string"}},
         "required": ["a"],
         "additionalProperties": False,
     }
-    for schema, profile, expected in (
+    cases: tuple[tuple[dict[str, Any], dict[str, Any], bool | None], ...] = (
         (strict, {"strict_tools": True}, True),
         (strict, {}, None),
         ({**strict, "required": []}, {"strict_tools": True}, None),
-    ):
+    )
+    for schema, profile, expected in cases:
         tools = [tool("Bash", input_schema=schema, strict=True)]
         (sent_tool,) = sent(asking("hi", tools=tools), **profile)["tools"]
         assert sent_tool["function"].get("strict") is expected
@@ -239,13 +240,13 @@ DEFERRALS = {
 
 
 @pytest.mark.parametrize(("tools", "history", "expected"), DEFERRALS.values(), ids=DEFERRALS)
-def test_deferred_tools(tools: Any, history: Any, expected: list[str]):
+def test_deferred_tools(tools: Any, history: Any, expected: list[str]) -> None:
     body = sent(asking("go", *history, tools=tools))
 
     assert [entry["function"]["name"] for entry in body["tools"]] == expected
 
 
-def test_beyond_the_limit_tools_in_use_are_kept_first():
+def test_beyond_the_limit_tools_in_use_are_kept_first() -> None:
     tools = [tool(f"T{number}") for number in range(5)]
     document = asking("go", assistant(tool_use("t", "T4")), user(tool_result("t")), tools=tools)
 
@@ -254,7 +255,7 @@ def test_beyond_the_limit_tools_in_use_are_kept_first():
     assert sent(document, drop_tools=["T4"])["tools"][-1]["function"]["name"] == "T3"
 
 
-def test_a_model_without_tools_is_not_asked():
+def test_a_model_without_tools_is_not_asked() -> None:
     with pytest.raises(RequestRefused) as refused:
         sent(asking("hi", tools=[tool("Bash")]), supports_tools=False)
 
@@ -278,14 +279,14 @@ CHOICES = {
 
 
 @pytest.mark.parametrize(("choice", "expected"), CHOICES.values(), ids=CHOICES)
-def test_q29_tool_choice(choice: Any, expected: Any):
+def test_q29_tool_choice(choice: Any, expected: Any) -> None:
     body = sent(asking("hi", tools=[tool("Bash")], tool_choice=choice))
 
     assert body.get("tool_choice") == expected
     assert body["tools"] == [function()]
 
 
-def test_a_choice_that_cannot_be_forced_is_left_to_the_model():
+def test_a_choice_that_cannot_be_forced_is_left_to_the_model() -> None:
     def chosen(choice: dict[str, str]) -> Any:
         document = asking("hi", tools=[tool("Bash")], tool_choice=choice)
         return sent(document, force_tool_choice_auto=True)["tool_choice"]
@@ -295,7 +296,7 @@ def test_a_choice_that_cannot_be_forced_is_left_to_the_model():
 
 
 @pytest.mark.parametrize(("disable", "expected"), [(True, False), (False, None), (None, None)])
-def test_q30_parallel_calls(disable: Any, expected: Any):
+def test_q30_parallel_calls(disable: Any, expected: Any) -> None:
     choice = {"type": "auto", "disable_parallel_tool_use": disable}
     body = sent(asking("hi", tools=[tool("Bash")], tool_choice=choice))
 

@@ -30,7 +30,7 @@ CHAT = {
 
 
 @pytest.mark.parametrize(("base", "url"), CHAT.items())
-def test_the_endpoint_of_chat_completions(base: str, url: str):
+def test_the_endpoint_of_chat_completions(base: str, url: str) -> None:
     assert chat_completions_url(base) == url
 
 
@@ -48,11 +48,11 @@ MESSAGES = {
 
 
 @pytest.mark.parametrize(("base", "url"), MESSAGES.items())
-def test_the_endpoint_of_anthropics_api(base: str, url: str):
+def test_the_endpoint_of_anthropics_api(base: str, url: str) -> None:
     assert anthropic_url(base, "/v1/messages") == url
 
 
-def test_the_clients_path_and_query_are_kept_byte_for_byte():
+def test_the_clients_path_and_query_are_kept_byte_for_byte() -> None:
     assert anthropic_url("https://h/v1", "/v1/messages/count_tokens", b"beta=true") == (
         "https://h/v1/messages/count_tokens?beta=true"
     )
@@ -94,5 +94,5 @@ AUTH = {
 
 
 @pytest.mark.parametrize(("fields", "headers"), AUTH.values(), ids=AUTH)
-def test_the_headers_of_a_provider_with_a_key(fields: dict[str, object], headers: object):
+def test_the_headers_of_a_provider_with_a_key(fields: dict[str, object], headers: object) -> None:
     assert own_auth_headers(provider(**fields)) == headers

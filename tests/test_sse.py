@@ -58,17 +58,17 @@ STREAMS = {
 
 
 @pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
-def test_events_are_found_however_they_are_written(stream: bytes):
+def test_events_are_found_however_they_are_written(stream: bytes) -> None:
     assert parsed(stream) == EXPECTED
 
 
 @pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
-def test_events_are_found_byte_by_byte(stream: bytes):
+def test_events_are_found_byte_by_byte(stream: bytes) -> None:
     assert parsed(*(stream[i : i + 1] for i in range(len(stream)))) == EXPECTED
 
 
 @pytest.mark.parametrize("mark", [b"[DONE]", b" [DONE] "])
-def test_the_end_mark(mark: bytes):
+def test_the_end_mark(mark: bytes) -> None:
     assert parsed(b"data:" + mark + b"\n\n")[0] is DONE
 
 
@@ -79,27 +79,27 @@ GARBAGES = {
 
 
 @pytest.mark.parametrize("stream", GARBAGES.values(), ids=GARBAGES)
-def test_garbage_is_marked_and_skipped(stream: bytes):
+def test_garbage_is_marked_and_skipped(stream: bytes) -> None:
     first, second = parsed(stream)
 
     assert first is GARBAGE
     assert second == Payload("", chunk(1))
 
 
-def test_the_name_of_an_event_is_kept_for_its_data_alone():
+def test_the_name_of_an_event_is_kept_for_its_data_alone() -> None:
     stream = b'event: error\ndata: {"m":1}\ndata: ' + ONE + b"\n\ndata: " + TWO + b"\n\n"
 
     assert [payload.event for payload in parsed(stream)] == ["error", "", ""]
     assert parsed(b"event: error\ndata: broken\n\n") == [Payload("error", {"error": "broken"})]
 
 
-def test_bytes_that_are_no_text_and_half_an_emoji_are_read():
+def test_bytes_that_are_no_text_and_half_an_emoji_are_read() -> None:
     odd = parsed(b'data: {"choices":[],"t":"\xff"}\n\ndata: {"choices":[],"t":"\\ud83d"}\n\n')
 
     assert [payload.document["t"] for payload in odd] == ["\ufffd", "\ud83d"]
 
 
-def test_a_character_may_be_split_between_portions():
+def test_a_character_may_be_split_between_portions() -> None:
     event = b"data: " + orjson.dumps({"choices": [], "t": "ü\U0001f600"}) + b"\n\n"
 
     for cut in range(len(event)):
@@ -107,7 +107,7 @@ def test_a_character_may_be_split_between_portions():
         assert payload.document["t"] == "ü\U0001f600"
 
 
-def test_what_never_ends_is_not_held_forever():
+def test_what_never_ends_is_not_held_forever() -> None:
     for portion in (b"x" * 1_000_000, b"data: {x" + b"x" * 1_000_000 + b"\n"):
         parser = PayloadParser()
         with pytest.raises(BufferLimitExceeded):
@@ -122,7 +122,9 @@ pieces = st.sampled_from(
 
 
 @given(st.lists(st.tuples(pieces, line_ends), max_size=12), st.data())
-def test_how_the_bytes_are_split_changes_nothing(lines: list[tuple[bytes, bytes]], data: Any):
+def test_how_the_bytes_are_split_changes_nothing(
+    lines: list[tuple[bytes, bytes]], data: Any
+) -> None:
     stream = b"".join(line + end for line, end in lines)
     cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=6)))
     portions = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
@@ -130,7 +132,7 @@ def test_how_the_bytes_are_split_changes_nothing(lines: list[tuple[bytes, bytes]
     assert parsed(*portions) == parsed(stream)
 
 
-def test_a_frame_is_a_name_and_one_line():
+def test_a_frame_is_a_name_and_one_line() -> None:
     assert frame("ping", {"type": "ping", "t": "a\nü"}) == (
         'event: ping\ndata: {"type":"ping","t":"a\\nü"}\n\n'.encode()
     )
@@ -155,12 +157,12 @@ ENDS = {
 
 
 @pytest.mark.parametrize(("buffer", "end"), ENDS.items(), ids=repr)
-def test_where_the_last_whole_event_ends(buffer: bytes, end: int):
+def test_where_the_last_whole_event_ends(buffer: bytes, end: int) -> None:
     assert whole_events(buffer) == end
 
 
 @given(st.lists(st.sampled_from([b"a", b"\n", b"\r\n", b"\r"]), max_size=20).map(b"".join))
-def test_a_whole_event_ends_with_a_blank_line(buffer: bytes):
+def test_a_whole_event_ends_with_a_blank_line(buffer: bytes) -> None:
     blank_line = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
     ends = [
         match.end()

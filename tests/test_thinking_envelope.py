@@ -27,7 +27,7 @@ printable = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
         thought_signatures=st.dictionaries(printable, printable, max_size=3),
     )
 )
-def test_what_is_minted_can_be_read(provenance: Provenance):
+def test_what_is_minted_can_be_read(provenance: Provenance) -> None:
     signature = mint(provenance)
 
     assert is_minted(signature)
@@ -46,7 +46,7 @@ def noise(size: int) -> str:
     return "".join(map(chr, random.Random(1).choices(range(0x4E00, 0x9FFF), k=size)))
 
 
-def test_what_does_not_fit_is_left_out_details_first():
+def test_what_does_not_fit_is_left_out_details_first() -> None:
     provenance = Provenance("7", "r", "kept", [{"text": noise(60_000)}], {"a": "SIG"})
     signature = mint(provenance)
     assert len(signature) <= MAX_SIGNATURE
@@ -72,23 +72,23 @@ def test_what_does_not_fit_is_left_out_details_first():
     ],
     ids=repr,
 )
-def test_what_is_not_ours_or_is_damaged_says_nothing(signature: Any):
+def test_what_is_not_ours_or_is_damaged_says_nothing(signature: Any) -> None:
     assert read(signature) is None
 
 
 @given(st.text(max_size=40).map(lambda rest: "ccf1." + rest))
-def test_no_signature_is_a_crash(signature: str):
+def test_no_signature_is_a_crash(signature: str) -> None:
     read(signature)
 
 
-def test_a_bomb_is_not_unpacked():
+def test_a_bomb_is_not_unpacked() -> None:
     bomb = envelope._encode({"p": "7", "t": "a" * 20_000_000})
 
     assert len(bomb) < 64 * 1024
     assert read(bomb) is None
 
 
-def test_half_an_emoji_costs_the_contents_but_not_the_mark():
+def test_half_an_emoji_costs_the_contents_but_not_the_mark() -> None:
     signature = mint(Provenance("7", text="\ud83d"))
 
     assert is_minted(signature)
@@ -125,11 +125,11 @@ def stripped(document: dict[str, Any], provider: str = "1") -> Any:
     ],
     ids=str,
 )
-def test_nothing_to_strip_is_none(document: dict[str, Any]):
+def test_nothing_to_strip_is_none(document: dict[str, Any]) -> None:
     assert stripped(document) is None
 
 
-def test_k03_thinking_of_others_is_stripped_and_real_signatures_stay():
+def test_k03_thinking_of_others_is_stripped_and_real_signatures_stay() -> None:
     document = request(assistant(SIGNED, OURS, UNSIGNED, text("x")), user(text("y")))
 
     result = stripped(document)
@@ -139,7 +139,7 @@ def test_k03_thinking_of_others_is_stripped_and_real_signatures_stay():
     assert mine["messages"][1]["content"] == [SIGNED, OURS, text("x")]
 
 
-def test_k05_a_message_of_nothing_but_thinking_goes():
+def test_k05_a_message_of_nothing_but_thinking_goes() -> None:
     result = stripped(request(assistant(OURS), user(text("y"))))
 
     assert [message["role"] for message in result["messages"]] == ["user", "user"]
@@ -149,7 +149,7 @@ EDITS = {"edits": [{"type": "clear_thinking_20251015"}, {"type": "clear_tool_use
 ENABLED = {"type": "enabled", "budget_tokens": 2000}
 
 
-def test_thinking_is_switched_off_where_the_open_tool_loop_lost_its_start():
+def test_thinking_is_switched_off_where_the_open_tool_loop_lost_its_start() -> None:
     loop = (assistant(OURS, *LOOP), RESULT)
     result = stripped(request(*loop, thinking=ENABLED, context_management=EDITS))
 
@@ -174,5 +174,5 @@ KEPT = {
 
 
 @pytest.mark.parametrize("document", KEPT.values(), ids=KEPT)
-def test_otherwise_thinking_stays_on(document: dict[str, Any]):
+def test_otherwise_thinking_stays_on(document: dict[str, Any]) -> None:
     assert stripped(document)["thinking"] == document["thinking"]

@@ -47,7 +47,7 @@ everywhere = pytest.mark.parametrize("estimate", ESTIMATES, ids=lambda f: f.__na
 
 
 @everywhere
-def test_c01_there_is_always_something(estimate: Any):
+def test_c01_there_is_always_something(estimate: Any) -> None:
     assert estimate(asking("x")) >= 1
 
 
@@ -65,12 +65,12 @@ MORE = {
 
 @everywhere
 @pytest.mark.parametrize("more", MORE.values(), ids=MORE)
-def test_c01_more_content_counts_more(estimate: Any, more: dict[str, Any]):
+def test_c01_more_content_counts_more(estimate: Any, more: dict[str, Any]) -> None:
     assert estimate(more) > estimate(asking("hi"))
 
 
 @everywhere
-def test_c01_base64_is_not_text(estimate: Any):
+def test_c01_base64_is_not_text(estimate: Any) -> None:
     source = {"type": "base64", "media_type": "image/png", "data": "A" * 2_000_000}
 
     added = estimate(asking("hi", user({"type": "image", "source": source}))) - estimate(
@@ -80,7 +80,7 @@ def test_c01_base64_is_not_text(estimate: Any):
 
 
 @everywhere
-def test_c01_chinese_counts_by_the_character(estimate: Any):
+def test_c01_chinese_counts_by_the_character(estimate: Any) -> None:
     assert 60 <= estimate(asking("\u4e2d" * 100)) - estimate(asking("\u4e2d")) + 1 <= 160
 
 
@@ -97,7 +97,7 @@ TEXTS = {
 
 
 @pytest.mark.parametrize(("words", "tokens"), TEXTS.items(), ids=ascii)
-def test_texts(words: str, tokens: int):
+def test_texts(words: str, tokens: int) -> None:
     assert text_tokens(words) == tokens
 
 
@@ -143,16 +143,16 @@ IMAGES = {
 
 
 @pytest.mark.parametrize(("data", "tokens"), IMAGES.values(), ids=IMAGES)
-def test_images_count_by_their_size(data: str, tokens: int):
+def test_images_count_by_their_size(data: str, tokens: int) -> None:
     assert image_tokens(data) == tokens
 
 
-def test_pdfs_count_by_their_length():
+def test_pdfs_count_by_their_length() -> None:
     assert pdf_tokens(8) == 1500
     assert pdf_tokens(51200 * 4 // 3 * 10) == pytest.approx(20000, abs=2)
 
 
-def test_c03_what_is_not_sent_does_not_count():
+def test_c03_what_is_not_sent_does_not_count() -> None:
     search = {"type": "web_search_20250305", "name": "web_search", "max_uses": 5}
 
     assert converted(asking("hi", tools=[search])) == converted(asking("hi"))
@@ -161,7 +161,7 @@ def test_c03_what_is_not_sent_does_not_count():
     assert converted(asking("hi", output_config=schema)) > converted(asking("hi"))
 
 
-def test_c03_counting_needs_no_limit_but_a_conversation():
+def test_c03_counting_needs_no_limit_but_a_conversation() -> None:
     limitless = asking("hi")
     del limitless["max_tokens"]
 
@@ -170,7 +170,7 @@ def test_c03_counting_needs_no_limit_but_a_conversation():
         converted({"model": "m"})
 
 
-def test_odd_documents_are_counted_as_far_as_they_go():
+def test_odd_documents_are_counted_as_far_as_they_go() -> None:
     odd = {"system": 5, "messages": [None, {"content": [5, {"type": "image"}]}], "tools": [3]}
 
     assert estimate_input_tokens(odd) >= 1
@@ -183,7 +183,7 @@ words = st.text(max_size=60)
 
 
 @given(st.lists(words, min_size=1, max_size=5), words)
-def test_adding_a_message_never_lowers_the_count(history: list[str], added: str):
+def test_adding_a_message_never_lowers_the_count(history: list[str], added: str) -> None:
     blocks = [user(text(entry)) for entry in history]
     before = {"messages": blocks}
 

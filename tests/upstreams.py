@@ -262,6 +262,25 @@ def refuse(
     return reply(status, error_body(kind, text), [JSON_TYPE, *headers])
 
 
+UNIFIED = b"anthropic-ratelimit-unified-"
+
+
+def used_up(until: float, claim: str = "five_hour") -> Step:
+    """How a subscription says that a window of it is used up until then."""
+    reset = b"%d" % until
+    headers = [
+        (UNIFIED + b"status", b"rejected"),
+        (UNIFIED + b"representative-claim", claim.encode()),
+        (UNIFIED + b"reset", reset),
+    ]
+    return refuse(429, "This request would exceed your limit", "rate_limit_error", headers)
+
+
+def rate_limited(seconds: int) -> Step:
+    """A limit of the API, which says when to come back."""
+    return refuse(429, "slow down", "rate_limit_error", [(b"retry-after", b"%d" % seconds)])
+
+
 def stream(*parts: Part, headers: HeaderList = (STREAM_TYPE,), end: bool = True) -> Step:
     """A chunked reply: bytes are a chunk each, an `asyncio.Event` is waited for.
 

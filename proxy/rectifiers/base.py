@@ -127,7 +127,7 @@ class Rule:
             return False
         if error.context_overflow and not self.on_overflow:
             return False
-        if status_of(error) not in self.statuses:
+        if error.meant_status not in self.statuses:
             return False
         said = heard(error)
         return bool(self.says.search(said)) and not (self.unless and self.unless.search(said))
@@ -135,12 +135,6 @@ class Rule:
     def apply(self, draft: Draft, error: ErrorReply, target: Target) -> Draft | None:
         mended = self.mend(draft, heard(error), target)
         return None if mended is draft else mended
-
-
-def status_of(error: ErrorReply) -> int:
-    """The status as received; for an error inside a 200, the one that it stands for."""
-    received = error.upstream_status
-    return received if received >= 300 else error.status
 
 
 def wording(*patterns: str) -> re.Pattern[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from django.contrib.auth.models import User
 
 from providers.models import AccessToken, LearnedFact, ModelMapping, Provider, ProviderHealth
-from proxy.logbook import write_rows
+from proxy.history import write_rows
 from proxy.records import AttemptRecord, CallRecord
 from proxy.usage import Usage
 

@@ -1,0 +1,159 @@
+"""Who answers now, and when the primary is back: for a status line, and on the terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.core.management import call_command
+
+from tests.proxy import WITH_DATABASE, Clock, Proxy, fallback, primary, running_proxy
+from tests.raw_http import Reply
+from tests.upstreams import FakeProvider, ok, rate_limited, refuse, used_up
+
+pytestmark = WITH_DATABASE
+
+HOUR = 3600
+SETTINGS = {"max_cooldown": 300}
+SESSION = "x-claude-code-session-id"
+
+
+async def status(proxy: Proxy, **arguments: Any) -> Reply:
+    return await proxy.call(
+        method="GET", **{"target": "/v1/ccf/status", "headers": proxy.headers(), **arguments}
+    )
+
+
+async def test_the_status_needs_a_token() -> None:
+    async with FakeProvider(ok()) as up, running_proxy(primary(up)) as proxy:
+        answer = await status(proxy, headers=[("x-ccf-api-key", "sk-ccf-wrong")])
+        assert (answer.status, answer.error_type) == (401, "authentication_error")
+        assert (await status(proxy, headers=[("x-ccf-api-key", proxy.token)])).status == 200
+        assert (await proxy.call(target="/v1/ccf/status")).status == 404
+        assert up.requests == []
+
+
+async def test_the_status_tells_who_answers_why_and_when_the_primary_is_back() -> None:
+    clock = Clock()
+    async with FakeProvider(used_up(clock.now + HOUR)) as up, FakeProvider(ok()) as other:
+        providers = primary(up), fallback(other)
+        async with running_proxy(*providers, settings=SETTINGS, clock=clock) as proxy:
+            body = (await status(proxy)).json()
+            assert (body["provider"], body["reason"]) == ("anthropic-primary", None)
+            assert "session" not in body
+
+            await proxy.call()
+            clock.advance(60)
+            body = (await status(proxy)).json()
+            assert body["provider"] == "openrouter"
+            assert body["reason"] == "anthropic-primary: 5-hour limit"
+            first = body["primary"]
+            assert (first["name"], first["state"], first["reason"], first["scope"]) == (
+                "anthropic-primary",
+                "cooling down",
+                "5-hour limit",
+                "credential",
+            )
+            assert first["returns_in"] == HOUR - 60
+            assert first["returns_at"].endswith("+00:00")
+            assert [line["name"] for line in body["providers"]] == [
+                "anthropic-primary",
+                "openrouter",
+            ]
+
+            clock.advance(HOUR)
+            assert (await status(proxy)).json()["provider"] == "anthropic-primary"
+
+
+async def test_the_status_of_a_single_model_names_it() -> None:
+    async with FakeProvider(rate_limited(600)) as up, FakeProvider(ok()) as other:
+        providers = primary(up), fallback(other)
+        async with running_proxy(*providers, settings=SETTINGS, clock=Clock()) as proxy:
+            await proxy.call()
+            first = (await status(proxy)).json()["primary"]
+            assert (first["scope"], first["model"]) == ("model", "claude-test")
+
+
+async def test_when_all_are_closed_the_status_names_who_will_be_asked() -> None:
+    async with FakeProvider(rate_limited(900)) as first, FakeProvider(rate_limited(600)) as second:
+        providers = fallback(first, "first"), fallback(second, "second")
+        async with running_proxy(*providers, settings=SETTINGS, clock=Clock()) as proxy:
+            await proxy.call()
+            body = (await status(proxy)).json()
+            assert body["provider"] == "second"
+            assert body["reason"] == "first: rate limit (this model)"
+
+
+async def test_the_status_counts_the_calls_of_a_session() -> None:
+    async with FakeProvider(refuse(529), ok()) as up, FakeProvider(ok()) as other:
+        async with running_proxy(primary(up), fallback(other)) as proxy:
+            mine = [(SESSION, "session-a")]
+            for extra in (mine, mine, mine, [(SESSION, "session-b")], []):
+                await proxy.call(extra=extra)
+            await proxy.call(target="/v1/messages/count_tokens", extra=mine)
+            await proxy.log(6)
+            figures = {
+                "id": "session-a",
+                "calls": 3,
+                "fallbacks": 1,
+                "last_provider": "anthropic-primary",
+            }
+            asked = (
+                await status(proxy, extra=mine),
+                await status(proxy, target="/v1/ccf/status?session=session-a"),
+            )
+            assert [answer.json()["session"] for answer in asked] == [figures, figures]
+            unknown = await status(proxy, target="/v1/ccf/status?session=unknown")
+            assert unknown.json()["session"] == {
+                "id": "unknown",
+                "calls": 0,
+                "fallbacks": 0,
+                "last_provider": None,
+            }
+
+
+@sync_to_async
+def printed(*arguments: str) -> str:
+    output = io.StringIO()
+    call_command("provider_status", *arguments, stdout=output)
+    return output.getvalue()
+
+
+async def test_the_command_shows_what_the_workers_know() -> None:
+    clock = Clock()
+    async with (
+        FakeProvider(used_up(clock.now + 2 * HOUR)) as up,
+        FakeProvider(refuse(500)) as failing,
+        FakeProvider(ok()) as other,
+    ):
+        providers = primary(up), fallback(failing, "failing"), fallback(other)
+        async with running_proxy(*providers, settings=SETTINGS) as proxy:
+            assert len((await printed()).splitlines()) == 3
+            await proxy.call()
+            await proxy.call()
+            await proxy.share()
+            first, second, third = (await printed()).splitlines()
+            assert re.fullmatch(
+                r"anthropic-primary +cooling down until \S+ "
+                r"\(5-hour limit, one login\), 1 h 59 min left",
+                first,
+            )
+            assert second.split(maxsplit=1) == ["failing", "failing (2 failures in a row)"]
+            assert third.split() == ["openrouter", "healthy"]
+
+            lines = json.loads(await printed("--json"))
+            assert [line["returns_in"] is None for line in lines] == [False, True, True]
+            live = (await status(proxy)).json()["providers"]
+            for line in (*lines, *live):
+                del line["returns_in"]  # a second may have passed
+            assert lines == live
+            assert lines[1]["last_error"] == "no"
+
+
+async def test_the_command_says_that_there_is_no_provider() -> None:
+    async with running_proxy():
+        assert await printed() == "No provider is enabled.\n"
+        assert json.loads(await printed("--json")) == []

@@ -1,0 +1,205 @@
+"""Two real workers over one database: what one has seen of a provider, both know."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.conf import settings
+
+from tests.proxy import CLIENT_KEY, PROVIDER_KEY, body_of, until
+from tests.raw_http import RawConnection, Reply
+from tests.test_serve import PATIENCE, TOKEN, command, environment, free_port
+from tests.upstreams import FakeProvider, ok, used_up
+
+WITHIN = 2.0
+"""Seconds in which every worker has to know."""
+
+COUNT = "SELECT count(*) FROM providers_providerhealth WHERE cause <> ''"
+
+
+@dataclass
+class Installation:
+    """A data directory and a database of its own."""
+
+    data_dir: Path
+    postgres: str = ""
+
+    def environment(self) -> dict[str, str]:
+        variables = {"DATABASE_URL": self.postgres} if self.postgres else {}
+        return environment(self.data_dir, **variables)
+
+    def cooldowns(self) -> int:
+        """How many are written down."""
+        if self.postgres:
+            with psycopg.connect(self.postgres) as connection:
+                found = connection.execute(COUNT).fetchone()
+        else:
+            with sqlite3.connect(self.data_dir / "db.sqlite3") as database:
+                found = database.execute(COUNT).fetchone()
+        assert found is not None
+        return int(found[0])
+
+
+@contextmanager
+def postgres_database() -> Iterator[str]:
+    """A database of its own on a server of this machine."""
+    user, port = os.environ.get("PGUSER", "postgres"), os.environ.get("PGPORT", "5432")
+    password = os.environ.get("PGPASSWORD", "postgres")
+    server = f"postgres://{user}:{password}@127.0.0.1:{port}"
+    name = f"fallbackproxy_test_{os.getpid()}"
+    try:
+        connection = psycopg.connect(f"{server}/postgres", autocommit=True, connect_timeout=2)
+    except psycopg.OperationalError as error:
+        pytest.skip(f"no Postgres on 127.0.0.1:{port}: {str(error).strip().splitlines()[0]}")
+    with connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        try:
+            yield f"{server}/{name}"
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["SQLite", "Postgres"])
+def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
+    if request.param == "SQLite":
+        yield Installation(tmp_path / "data")
+    else:
+        with postgres_database() as url:
+            yield Installation(tmp_path / "data", url)
+
+
+class TwoWorkers:
+    """`manage.py serve --workers 2`."""
+
+    def __init__(self, process: subprocess.Popen[str], port: int, token: str) -> None:
+        self.process = process
+        self.port = port
+        self.token = token
+
+    def pids(self) -> list[int]:
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in path.read_text().split()]
+
+    @asynccontextmanager
+    async def all_but(self, pid: int) -> AsyncIterator[None]:
+        """Whoever connects meanwhile is served by the other worker."""
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await until(lambda: state_of(pid) == "T", "the worker has stopped")
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    async def get(self, target: str) -> Reply:
+        return await self._ask("GET", target, None)
+
+    async def call(self) -> str | None:
+        """Who was asked."""
+        answer = await self._ask("POST", "/v1/messages", body_of())
+        assert answer.status == 200, answer.body
+        return answer["x-ccf-attempts"]
+
+    async def _ask(self, method: str, target: str, body: bytes | None) -> Reply:
+        headers = [("x-ccf-api-key", self.token), ("authorization", f"Bearer {CLIENT_KEY}")]
+        async with await RawConnection.to(self.port) as connection:
+            await connection.send(method, target, headers, body)
+            return await connection.reply()
+
+    async def knows(self, provider: str) -> bool:
+        """Whether the worker that answers would ask this provider now."""
+        answer = await self.get("/v1/ccf/status")
+        return answer.status == 200 and answer.json()["provider"] == provider
+
+
+def state_of(pid: int) -> str:
+    """One letter, as the kernel has it."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+@contextmanager
+def serving(installation: Installation, port: int) -> Iterator[tuple[TwoWorkers, Path]]:
+    """The server from its greeting on, and its log; the workers are still to come."""
+    log = installation.data_dir.with_name("serve.log")
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [*command(f"127.0.0.1:{port}"), "--workers", "2"],
+            env=installation.environment(),
+            cwd="/",
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+    try:
+        printed = ""
+        for line in process.stdout or ():
+            printed += line
+            if "ANTHROPIC_CUSTOM_HEADERS" in line:
+                break
+        found = TOKEN.search(printed)
+        assert found, f"{printed}{log.read_text()}"
+        yield TwoWorkers(process, port, found[0]), log
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE)
+
+
+def configure(installation: Installation, up: FakeProvider, other: FakeProvider) -> None:
+    """As an operator does it."""
+    document = {
+        "providers": [
+            {"name": "anthropic-primary", "baseUrl": up.url, "credentials": "client"},
+            {"name": "openrouter", "baseUrl": other.url, "apiKey": PROVIDER_KEY},
+        ]
+    }
+    file = installation.data_dir.with_name("providers.json")
+    file.write_text(json.dumps(document))
+    done = subprocess.run(
+        [sys.executable, str(settings.BASE_DIR / "manage.py"), "import_config", str(file)],
+        env=installation.environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+async def test_a_provider_that_one_worker_has_closed_is_skipped_by_the_other(
+    installation: Installation,
+) -> None:
+    limit = used_up(time.time() + 3600)
+    async with FakeProvider(limit) as up, FakeProvider(ok()) as other:
+        with serving(installation, free_port()) as (server, log):
+            configure(installation, up, other)
+            await until(lambda: log.read_text().count('"config.load"') >= 2, "they serve", PATIENCE)
+            first, second = server.pids()
+            for pid in (first, second):
+                async with server.all_but(pid):
+                    await until(lambda: configured(server), "the worker knows its providers")
+
+            async with server.all_but(second):
+                assert await server.call() == "anthropic-primary=429,openrouter=200"
+                closed_at = time.monotonic()
+                await until(lambda: installation.cooldowns() == 1, "it is written", WITHIN)
+            async with server.all_but(first):
+                left = closed_at + WITHIN - time.monotonic()
+                await until(lambda: server.knows("openrouter"), "the other has read it", left)
+                assert await server.call() == "anthropic-primary=skipped,openrouter=200"
+            assert len(up.requests) == 1
+
+
+async def configured(server: TwoWorkers) -> bool:
+    body = (await server.get("/v1/ccf/status")).json()
+    return [line["name"] for line in body["providers"]] == ["anthropic-primary", "openrouter"]
