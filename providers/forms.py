@@ -152,6 +152,13 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class MappingFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
+    def add_fields(self, form: Any, index: int | None) -> None:
+        """In a table the heading names a column to those who see it; to others the field has to."""
+        super().add_fields(form, index)
+        for field in form.fields.values():
+            if field.label:
+                field.widget.attrs["aria-label"] = field.label
+
     def clean(self) -> None:
         """A model that is mapped twice is an error at each of its rows."""
         rows = [

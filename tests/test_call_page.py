@@ -95,10 +95,11 @@ def test_repairs_of_another_shape_do_no_harm(admin_client: Client, repairs: Any)
 
 
 def test_the_call_can_be_repeated_from_a_command_line(admin_client: Client) -> None:
+    headers: Any = {"X-Title": "secret-title"}
     Provider.objects.create(
-        name="b", position=1, base_url="https://host/v1?key=hidden", format="openai",
+        name="b", position=1, base_url="https://host/v1?key=in-the-query", format="openai",
         api_key="sk-secret-of-b", auth_header="Authorization",
-        extra_headers={"X-Title": "secret-title"},
+        extra_headers=headers,
     )  # fmt: skip
     call = written(("gone", 429), ("b", 200), stream=True)
     shown, html = page(admin_client, call)
@@ -108,7 +109,7 @@ def test_the_call_can_be_repeated_from_a_command_line(admin_client: Client) -> N
     assert gone.curl == ""
     assert "https://host/v1/chat/completions?..." in second.curl
     assert "Authorization: Bearer $PROVIDER_KEY" in second.curl
-    for secret in ("hidden", "sk-secret-of-b", "secret-title"):
+    for secret in ("in-the-query", "sk-secret-of-b", "secret-title"):
         assert secret not in html
 
 
@@ -154,7 +155,7 @@ def exported(client: Client, query: str = "") -> list[dict[str, str]]:
     response = client.get(f"{LIST}export/{query}")
     assert response.status_code == 200
     assert isinstance(response, StreamingHttpResponse)
-    text = b"".join(response).decode()  # type: ignore[arg-type] # synchronous here
+    text = b"".join(response).decode()
     return list(csv.DictReader(io.StringIO(text)))
 
 
@@ -172,7 +173,7 @@ def test_the_current_filter_is_exported(admin_client: Client) -> None:
 
 
 def test_filters_that_are_none_are_refused(admin_client: Client) -> None:
-    for query in ("?nonsense=1", "?outcome__regex=(", "?token__password=x"):
+    for query in ("?nonsense=1", "?token__password=x"):
         assert admin_client.get(f"{LIST}export/{query}").status_code == 400, query
 
 

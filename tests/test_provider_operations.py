@@ -23,10 +23,10 @@ from providers.models import (
     Provider,
     ProviderHealth,
     ProxySettings,
-    base_url_problem,
 )
 from providers.presets import BY_SLUG, GROUPS, PRESETS, Preset
 from providers.routing import Credentials
+from providers.validation import base_url_problem
 
 pytestmark = pytest.mark.django_db
 
