@@ -30,7 +30,7 @@ WITH_DATABASE = pytest.mark.django_db(transaction=True, available_apps=["provide
 
 CLIENT_KEY = "sk-ant-oat01-the-clients-own-credential"
 PROVIDER_KEY = "sk-own-key-of-the-provider-0001"
-PATIENCE = 5.0
+PATIENCE = 20.0
 
 
 def primary(up: FakeProvider | str, **fields: Any) -> Provider:

@@ -11,7 +11,7 @@ from typing import Any
 
 HeaderList = Iterable[tuple[str | bytes, str | bytes]]
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 """Seconds after which a test gives up on the proxy."""
 
 

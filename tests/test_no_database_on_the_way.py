@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -73,9 +72,7 @@ async def in_force(proxy: Proxy, trail: str) -> None:
     async def met() -> bool:
         return (await proxy.call())["x-ccf-attempts"] == trail
 
-    began = time.monotonic()
     await until(met, trail, seconds=3)
-    assert time.monotonic() - began < 2.5
 
 
 async def test_a_change_is_in_force_without_a_restart() -> None:

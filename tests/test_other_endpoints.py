@@ -60,35 +60,36 @@ async def test_the_next_provider_counts_where_the_first_cannot() -> None:
             assert answer["x-ccf-attempts"] == "anthropic-primary=529,openrouter=200"
 
 
-@pytest.mark.parametrize(
-    "step",
-    [
-        refuse(404),
-        refuse(405),
-        refuse(501),
-        refuse(401),
-        refuse(429),
-        refuse(500),
-        drop(),
-        hang(),
-        reply(302, b"", [(b"location", b"/x")]),
-        message(b"<html>Welcome</html>"),
-        message(b'{"ok":true}'),
-        message(b'{"input_tokens":"many"}'),
-        message(b""),
-    ],
-)
-async def test_where_nobody_counts_the_proxy_estimates(step: Step) -> None:
-    async with FakeProvider(step) as up:
-        async with running_proxy(primary(up, first_byte_limit=0.2)) as proxy:
-            answer = await proxy.call(body_of(stream=False), target=COUNT)
-            assert answer.status == 200
-            assert list(answer.json()) == ["input_tokens"]
-            assert 1 <= answer.json()["input_tokens"] < 50
+COUNTS_NOTHING: list[Step] = [
+    refuse(404),
+    refuse(405),
+    refuse(501),
+    refuse(401),
+    refuse(429),
+    refuse(500),
+    drop(),
+    hang(),
+    reply(302, b"", [(b"location", b"/x")]),
+    message(b"<html>Welcome</html>"),
+    message(b'{"ok":true}'),
+    message(b'{"input_tokens":"many"}'),
+    message(b""),
+]
+
+
+async def test_where_nobody_counts_the_proxy_estimates() -> None:
+    async with FakeProvider(ok()) as up:
+        async with running_proxy(primary(up, first_byte_limit=0.5)) as proxy:
+            for number, step in enumerate(COUNTS_NOTHING):
+                up.script(step)
+                answer = await proxy.call(body_of(stream=False), target=COUNT)
+                assert answer.status == 200, number
+                assert list(answer.json()) == ["input_tokens"]
+                assert 1 <= answer.json()["input_tokens"] < 50
+                assert answer["x-ccf-provider"] is None
             longer = body_of(stream=False, system="word " * 1000)
             more = (await proxy.call(longer, target=COUNT)).json()["input_tokens"]
             assert more > 500
-            assert answer["x-ccf-provider"] is None
 
 
 async def test_a_token_count_needs_no_provider_at_all() -> None:
@@ -213,10 +214,10 @@ async def test_a_doubled_v1_is_taken_for_one() -> None:
         assert names(up.requests) == ["GET /v1/files/v1/v1?x=/v1/v1"]
 
 
-@pytest.mark.parametrize("status", [302, 400, 401, 404, 429, 500, 529])
-async def test_any_status_of_another_endpoint_passes(status: int) -> None:
-    async with FakeProvider(reply(status, b"as it is")) as up:
-        async with running_proxy(primary(up)) as proxy:
+async def test_any_status_of_another_endpoint_passes() -> None:
+    async with FakeProvider(ok()) as up, running_proxy(primary(up)) as proxy:
+        for status in (302, 400, 401, 404, 429, 500, 529):
+            up.script(reply(status, b"as it is"))
             answer = await proxy.call(method="GET", target="/v1/files")
             assert (answer.status, answer.body) == (status, b"as it is")
 
@@ -255,7 +256,10 @@ async def test_another_endpoint_streams() -> None:
     async with FakeProvider(stream(*parts, Then.HANG)) as up, running_proxy(primary(up)) as proxy:
         async with proxy.open(method="GET", target="/v1/files/x/content") as client:
             await client.head()
-            assert await client.chunk() + await client.chunk() == b"onetwo"
+            data = b""
+            while len(data) < len(b"onetwo"):
+                data += await client.chunk()
+            assert data == b"onetwo"
             assert up.open
 
 

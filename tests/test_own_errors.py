@@ -38,26 +38,24 @@ def assert_envelope(answer: Reply, status: int, kind: str) -> str:
     return str(document["error"]["message"])
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        [],
-        [("authorization", f"Bearer {CLIENT_KEY}")],
-        [("x-api-key", "sk-ccf-wrong")],
-        [("x-ccf-api-key", "sk-ccf-wrong")],
-        [("x-ccf-api-key", "")],
-        [("authorization", "Bearer ")],
-        [("authorization", "Basic c2stY2NmLXdyb25n")],
-    ],
-)
+WITHOUT_TOKEN: list[list[tuple[str, str]]] = [
+    [],
+    [("authorization", f"Bearer {CLIENT_KEY}")],
+    [("x-api-key", "sk-ccf-wrong")],
+    [("x-ccf-api-key", "sk-ccf-wrong")],
+    [("x-ccf-api-key", "")],
+    [("authorization", "Bearer ")],
+    [("authorization", "Basic c2stY2NmLXdyb25n")],
+]
+
+
 @pytest.mark.parametrize("target", ["/v1/messages", "/v1/messages/count_tokens", "/v1/files"])
-async def test_without_a_valid_token_nothing_is_relayed(
-    headers: list[tuple[str, str]], target: str
-) -> None:
+async def test_without_a_valid_token_nothing_is_relayed(target: str) -> None:
     async with FakeProvider(ok()) as up, running_proxy(primary(up)) as proxy:
-        answer = await proxy.call(headers=headers, target=target)
-        assert_envelope(answer, 401, "authentication_error")
-        assert answer["x-should-retry"] == "false"
+        for headers in WITHOUT_TOKEN:
+            answer = await proxy.call(headers=headers, target=target)
+            assert_envelope(answer, 401, "authentication_error")
+            assert answer["x-should-retry"] == "false"
         assert up.requests == []
 
 
@@ -131,63 +129,63 @@ async def test_a_token_is_known_by_its_hash_alone() -> None:
         assert proxy.token not in repr(row.__dict__)
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{",
-        b"not json",
-        b'{"model":"m"',
-        b'{"model":"m"} x',
-        b'{"model":"m",}',
-        b"[" * 100_000,
-        b'{"model":' + b"[" * 100_000,
-        b"\xff\xfe",
-        b'["model"]',
-        b'"model"',
-        b"null",
-        b"7",
-        b"{}",
-        b'{"model":null}',
-        b'{"model":7}',
-        b'{"model":["m"]}',
-        b'{"model":""}',
-        b'{"model":"\\ud800m"}',
-        b'{"model":"m\\u0000"}',
-        b'\xef\xbb\xbf{"model":"m"}',
-        '{"model":"m"}'.encode("utf-16"),
-        '{"model":"m"}'.encode("utf-16-le"),
-        b'{"x":{"model":"m"}}',
-    ],
-    ids=lambda body: repr(body[:24]),
-)
-async def test_a_body_that_cannot_be_routed_is_refused(body: bytes) -> None:
+UNROUTABLE = [
+    b"",
+    b"{",
+    b"not json",
+    b'{"model":"m"',
+    b'{"model":"m"} x',
+    b'{"model":"m",}',
+    b"[" * 100_000,
+    b'{"model":' + b"[" * 100_000,
+    b"\xff\xfe",
+    b'["model"]',
+    b'"model"',
+    b"null",
+    b"7",
+    b"{}",
+    b'{"model":null}',
+    b'{"model":7}',
+    b'{"model":["m"]}',
+    b'{"model":""}',
+    b'{"model":"\\ud800m"}',
+    b'{"model":"m\\u0000"}',
+    b'\xef\xbb\xbf{"model":"m"}',
+    '{"model":"m"}'.encode("utf-16"),
+    '{"model":"m"}'.encode("utf-16-le"),
+    b'{"x":{"model":"m"}}',
+]
+
+
+async def test_a_body_that_cannot_be_routed_is_refused() -> None:
     async with FakeProvider(ok()) as up, running_proxy(primary(up)) as proxy:
-        for target in ("/v1/messages", "/v1/messages/count_tokens"):
-            answer = await proxy.call(body, target=target)
-            assert_envelope(answer, 400, "invalid_request_error")
+        for body in UNROUTABLE:
+            for target in ("/v1/messages", "/v1/messages/count_tokens"):
+                answer = await proxy.call(body, target=target)
+                assert answer.status == 400, body[:40]
+                assert_envelope(answer, 400, "invalid_request_error")
         assert up.requests == []
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b'{"model":"m","x":"\\ud83d"}',
-        b'{"model":"m","\\ud83d":1}',
-        b'{"model":"m","x":NaN}',
-        b'{"model":"m","x":"\xff"}',
-        b'{"model":"m","model":"m","stream":"yes"}',
-        b'\n {"model":"m"}\n',
-    ],
-    ids=repr,
-)
-async def test_what_a_provider_may_judge_is_relayed(body: bytes) -> None:
+ODD = [
+    b'{"model":"m","x":"\\ud83d"}',
+    b'{"model":"m","\\ud83d":1}',
+    b'{"model":"m","x":NaN}',
+    b'{"model":"m","x":"\xff"}',
+    b'{"model":"m","model":"m","stream":"yes"}',
+    b'\n {"model":"m"}\n',
+]
+
+
+async def test_what_a_provider_may_judge_is_relayed() -> None:
     async with FakeProvider(ok()) as up, running_proxy(primary(up)) as proxy:
-        assert (await proxy.call(body)).status == 200
-        assert up.requests[0].body == body
-        up.script(refuse(404))
-        count = await proxy.call(body, target="/v1/messages/count_tokens")
-        assert count.json()["input_tokens"] >= 1
+        for body in ODD:
+            up.script(ok())
+            assert (await proxy.call(body)).status == 200, body
+            assert up.requests[0].body == body
+            up.script(refuse(404))
+            count = await proxy.call(body, target="/v1/messages/count_tokens")
+            assert count.json()["input_tokens"] >= 1
 
 
 async def test_a_body_over_the_limit_is_refused(settings: Any) -> None:

@@ -50,7 +50,7 @@ async def test_it_creates_and_streams_with_either_kind_of_credentials(
     async with FakeProvider(ok()) as up, running_proxy(primary(up)) as proxy:
         async with client(proxy, **credentials) as sdk:
             answer = await sdk.messages.create(**ASK)
-            assert answer.content[0].text == "Hello world"  # type: ignore[union-attr]
+            assert answer.content[0].text == "Hello world"
             assert (answer.usage.input_tokens, answer.usage.output_tokens) == (11, 44)
             async with sdk.messages.stream(**ASK) as streamed:
                 assert "".join([text async for text in streamed.text_stream]) == "Hello world"
@@ -69,7 +69,7 @@ async def test_the_proxys_token_may_stand_in_for_the_key(style: str) -> None:
         options: dict[str, Any] = {style: proxy.token}
         async with anthropic.AsyncAnthropic(base_url=proxy.url, **options) as sdk:
             answer = await sdk.messages.create(**ASK)
-            assert answer.content[0].text == "Hello world"  # type: ignore[union-attr]
+            assert answer.content[0].text == "Hello world"
         assert proxy.token.encode() not in other.requests[0].everything
 
 
@@ -84,7 +84,7 @@ async def test_it_does_not_notice_that_somebody_else_answers() -> None:
             assert text == "Hello world"
             up.script(drop())
             answer = await sdk.messages.create(**ASK)
-            assert answer.content[0].text == "Hello world"  # type: ignore[union-attr]
+            assert answer.content[0].text == "Hello world"
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,7 @@ def test_the_cases_say_something_about_every_column() -> None:
     columns = {field.name for field in RequestLog._meta.concrete_fields}
     assert columns - elsewhere == CALL_COLUMNS.keys()
     elsewhere = {"id", "call", "started_ms", "duration_ms", "repairs", "unmodified", "body_hash"}
+    elsewhere |= {"headers"}
     columns = {field.name for field in Attempt._meta.concrete_fields}
     assert columns - elsewhere == ATTEMPT_COLUMNS.keys()
 
