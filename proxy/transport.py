@@ -19,6 +19,9 @@ import httptools
 HIGH_WATER = 64 * 1024
 """Bytes of a reply that nobody has read yet, from which on its provider has to wait."""
 
+MAX_HEAD = 1024 * 1024
+"""Bytes that a reply may take until its headers are complete."""
+
 KEEP_SECONDS = 60.0
 """How long an unused connection is kept."""
 
@@ -191,6 +194,7 @@ class Connection(asyncio.Protocol):
         self._reply: Reply | None = None
         self._transport: asyncio.Transport | None = None
         self._silent = True
+        self._head_size = 0
         self._bodiless = False
         self._ends_with_connection = False
 
@@ -200,7 +204,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._reply = Reply(self)
         self._parser = httptools.HttpResponseParser(self)
-        self._silent, self._bodiless = True, bodiless
+        self._silent, self._head_size, self._bodiless = True, 0, bodiless
         if body:
             self._transport.writelines((head, body))
         else:
@@ -239,6 +243,11 @@ class Connection(asyncio.Protocol):
             self.close()  # it speaks without being asked
             return
         self._silent = False
+        if self._reply is not None and not self._reply.status:
+            self._head_size += len(data)
+            if self._head_size > MAX_HEAD:
+                self._break("the head of the reply is larger than 1 MB")
+                return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:

@@ -31,6 +31,8 @@ from proxy.wire import HeaderPairs, UpstreamRequest, header
 QUEUED_CHUNKS = 4
 MAX_STALE_RETRIES = 5
 CLOSE_GRACE = 5.0
+HELD_SECONDS = 60.0
+"""How long an abandoned connection may take to open; a deaf proxy would take for ever."""
 _NEVER: dict[str, float | None] = {"read": None, "write": None, "pool": None}
 
 
@@ -58,7 +60,10 @@ class _ConnectionTrace:
             self.reused = False
             self._exchange.hold_cancellation()
         elif event == "http11.send_request_headers.started" and not self.reused:
-            self._exchange.release_cancellation()
+            # The first request through a proxy asks for a tunnel: TLS is still to come.
+            is_tunnel = info["request"].method == b"CONNECT"
+            if not is_tunnel:
+                self._exchange.release_cancellation()
 
 
 class Head:
@@ -200,7 +205,8 @@ class OwnedExchange(Exchange):
         self._abandoned = False
         self._held = False
         self._scope = anyio.CancelScope()
-        self.task = asyncio.create_task(self._own(transport, request, connect_limit))
+        self._unsent = [request]
+        self.task = asyncio.create_task(self._own(transport, connect_limit))
 
     async def _head(self, deadline: Deadline) -> Head:
         head = await self._item(deadline)
@@ -231,6 +237,8 @@ class OwnedExchange(Exchange):
             self._abandoned = True
             if not self._held:
                 self._scope.cancel()
+            else:
+                asyncio.get_running_loop().call_later(HELD_SECONDS, self._scope.cancel)
 
     def hold_cancellation(self) -> None:
         """A connection is being opened: `abandon` waits until that is over."""
@@ -242,17 +250,14 @@ class OwnedExchange(Exchange):
         if self._abandoned:
             self._scope.cancel()
 
-    async def _own(
-        self, transport: httpx.AsyncBaseTransport, request: UpstreamRequest, connect_limit: float
-    ) -> None:
+    async def _own(self, transport: httpx.AsyncBaseTransport, connect_limit: float) -> None:
         with self._scope:
-            await self._converse(transport, request, connect_limit)
+            await self._converse(transport, connect_limit)
 
-    async def _converse(
-        self, transport: httpx.AsyncBaseTransport, request: UpstreamRequest, connect_limit: float
-    ) -> None:
+    async def _converse(self, transport: httpx.AsyncBaseTransport, connect_limit: float) -> None:
         try:
-            response = await _open(transport, request, connect_limit, self)
+            # Taken out, so that nobody holds the body any more while the reply streams.
+            response = await _open(transport, self._unsent.pop(), connect_limit, self)
         except UpstreamFailure as failure:
             await self._queue.put(failure)
             return

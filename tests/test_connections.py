@@ -119,9 +119,14 @@ async def test_many_calls_of_one_client_run_at_once() -> None:
         assert {answer.status for answer in await asyncio.gather(*calls)} == {200}
 
 
-async def test_nothing_holds_on_to_a_request_while_its_reply_streams() -> None:
+@pytest.mark.parametrize("proxied", [False, True])
+async def test_nothing_holds_on_to_a_request_while_its_reply_streams(
+    proxied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate = asyncio.Event()
     async with FakeProvider(stream(START, BLOCK, gate, STOP)) as up:
+        monkeypatch.setenv("NO_PROXY", "" if proxied else "*")
+        monkeypatch.setenv("HTTP_PROXY", up.url)
         async with running_proxy(fallback(up)) as proxy, proxy.open() as client:
             await client.head()
             await client.chunk()

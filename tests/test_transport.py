@@ -20,10 +20,12 @@ from cryptography.x509.oid import NameOID
 from proxy import transport
 from proxy.deadlines import Deadline
 from proxy.errors import NetworkFailure, TimeLimitExceeded
-from proxy.transport import HIGH_WATER, Connection, ConnectionBroken, Origin, Pool, Reply
+from proxy.transport import HIGH_WATER, MAX_HEAD, Connection, ConnectionBroken, Origin, Pool, Reply
 from proxy.upstream import UpstreamClient
 from proxy.wire import UpstreamRequest
-from tests.upstreams import FakeProvider, message, ok, reply
+from tests.proxy import until
+from tests.upstreams import Connection as FakeConnection
+from tests.upstreams import FakeProvider, Received, message, ok, reply
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -229,6 +231,15 @@ async def test_garbage_breaks_the_connection(data: bytes) -> None:
         assert (client.pool.idle, client.pool.busy) == (0, 0)
 
 
+async def test_a_head_without_an_end_is_not_listened_to_for_ever() -> None:
+    server = Server(b"HTTP/1.1 200 OK\r\nx: " + b"x" * (MAX_HEAD + 65536))
+    async with pool_for(server) as client:
+        received = await client.send()
+        with pytest.raises(ConnectionBroken, match="head of the reply"):
+            await received.head(soon())
+        assert client.pool.busy == 0
+
+
 async def test_a_body_that_is_cut_off_breaks_after_what_had_come() -> None:
     server = Server(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
     async with pool_for(server) as client:
@@ -421,6 +432,29 @@ async def test_a_proxy_that_the_environment_names_is_used(
             assert await ask(client, request_to("http://provider.invalid")) == 200
         assert proxy.requests[0].target == b"/v1/messages"
         assert proxy.requests[0].values("host") == [b"provider.invalid"]
+
+
+async def test_leaving_while_a_proxy_opens_a_tunnel_leaves_no_connection_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun = asyncio.Event()
+
+    async def deaf(connection: FakeConnection, request: Received) -> None:
+        """Opens the tunnel; nobody at its other end answers to TLS."""
+        await connection.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        begun.set()
+        await connection.until_peer_leaves()
+
+    async with FakeProvider(deaf) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", "")
+        async with upstream_client() as client:
+            exchange = client.send(request_to("https://provider.invalid"), connect_limit=0.3)
+            await begun.wait()
+            await turns()
+            exchange.abandon()
+            await until(lambda: not proxy.open, "the connection to the proxy is closed")
+            await until(lambda: not client.open_exchanges, "the exchange is over")
 
 
 async def test_hosts_that_the_environment_excepts_are_asked_directly(
