@@ -22,13 +22,9 @@ import orjson
 from proxy.redaction import redact_keys
 
 QUEUE_SIZE = 10_000
+GATHER_SECONDS = 0.02
 WIRE_LOGGERS = ("httpx", "httpcore")
 """They quote what providers send, at levels below WARNING: never written, whatever is set."""
-GATHER_SECONDS = 0.02
-
-# No line names them, and to find them out takes longer than anything else in a record.
-logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-setattr(logging, "logAsyncioTasks", False)  # noqa: B010 (new in Python 3.12)
 
 
 class JsonFormatter(logging.Formatter):

@@ -7,6 +7,8 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
+from django.db import DataError, IntegrityError
+
 from providers.database import DatabaseThread
 from providers.events import emit
 from proxy.history import write_rows
@@ -19,6 +21,9 @@ TRIES = 3
 RETRY_SECONDS = 1.0
 FIRST_TIDY_SECONDS = 60.0
 TIDY_SECONDS = 3600.0
+
+_BAD_ROW = (DataError, IntegrityError, OverflowError, ValueError, TypeError)
+"""The database is there and refuses what it was given: trying again is of no use."""
 
 
 class Logbook:
@@ -110,6 +115,13 @@ class Logbook:
         for number in range(1, TRIES + 1):
             try:
                 await self._thread.run(self._write, batch)
+            except _BAD_ROW as error:
+                if len(batch) == 1:
+                    self._lose(1, f"{type(error).__name__}: {error}")
+                # The others are not to suffer for it.
+                for record in batch if len(batch) > 1 else ():
+                    await self._flush([record])
+                return
             except Exception as error:  # whatever is wrong with the database, calls go on
                 if number == TRIES or self._close_asked.is_set():
                     self._lose(len(batch), f"{type(error).__name__}: {error}")

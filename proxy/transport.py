@@ -67,6 +67,8 @@ class Reply:
         "_connection",
         "_parts",
         "_size",
+        "_timer",
+        "_until",
         "_waiter",
         "complete",
         "error",
@@ -83,6 +85,8 @@ class Reply:
         self._parts: list[bytes] = []
         self._size = 0
         self._waiter: asyncio.Future[None] | None = None
+        self._until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
     async def head(self, until: float) -> tuple[int, Headers]:
         """Status and headers, names in lower case."""
@@ -129,6 +133,12 @@ class Reply:
     def fail(self, message: str, *, silent: bool) -> None:
         if self.error is None:
             self.error = ConnectionBroken(message, silent=silent)
+        self._stop_timer()
+        self.wake()
+
+    def end(self) -> None:
+        self.complete = True
+        self._stop_timer()
         self.wake()
 
     def wake(self) -> None:
@@ -138,17 +148,35 @@ class Reply:
     async def _wait(self, until: float) -> None:
         loop = asyncio.get_running_loop()
         self._waiter = waiter = loop.create_future()
-        timer = loop.call_at(until, _expire, waiter)
+        self._until = until
+        if self._timer is not None and self._timer.when() > until:
+            self._stop_timer()
+        if self._timer is None:
+            self._timer = loop.call_at(until, self._on_timer)
         try:
             await waiter
         finally:
-            timer.cancel()
             self._waiter = None
 
+    def _on_timer(self) -> None:
+        """Time may be up.
 
-def _expire(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_exception(TimeoutError())
+        The timer is left alone when something arrives in time: a new one for each event of a
+        stream would cost more than to find, once in a while, that there is time left.
+        """
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        if self._waiter is None or self._waiter.done():
+            return
+        if loop.time() < self._until:
+            self._timer = loop.call_at(self._until, self._on_timer)
+        else:
+            self._waiter.set_exception(TimeoutError())
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class Connection(asyncio.Protocol):
@@ -263,8 +291,7 @@ class Connection(asyncio.Protocol):
         if reply is None or not reply.status:
             return
         self._reply = None
-        reply.complete = True
-        reply.wake()
+        reply.end()
         if reply.is_full:
             self.resume()
         if self._may_be_kept():

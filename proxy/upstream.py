@@ -134,23 +134,24 @@ class DirectExchange(Exchange):
         is nobody's failure: the request is sent again, until it had a connection
         of its own.
         """
+        request, self._request = self._request, None
+        if request is None:
+            raise NetworkFailure("the request was abandoned")
+        head = _request_head(request, self._route)
         for _ in range(MAX_STALE_RETRIES):
             connection = self._pool.kept(self._route.origin)
             is_new = connection is None
             if connection is None:
                 connection = await self._connect(deadline)
-            self._reply = self._begin(connection)
+            bodiless = request.method == "HEAD"
+            self._reply = connection.begin(head, request.body, bodiless=bodiless)
             try:
-                head = Head(*await self._reply.head(deadline.at))
+                return Head(*await self._reply.head(deadline.at))
             except transport.ConnectionBroken as error:
                 if is_new or not error.silent:
                     raise NetworkFailure(str(error)) from error
             except TimeoutError:
                 raise TimeLimitExceeded(deadline.limit, deadline.seconds) from None
-            else:
-                # The body must not be kept for as long as the reply takes.
-                self._request = None
-                return head
         raise NetworkFailure("every kept connection was closed by the provider")
 
     async def _next(self, deadline: Deadline) -> bytes:
@@ -171,14 +172,6 @@ class DirectExchange(Exchange):
             raise TimeLimitExceeded(limit.limit, limit.seconds) from None
         except (OSError, UnicodeError) as error:
             raise NetworkFailure(_what_broke(error)) from error
-
-    def _begin(self, connection: transport.Connection) -> transport.Reply:
-        request = self._request
-        if request is None:
-            connection.close()
-            raise NetworkFailure("the request was abandoned")
-        head = _request_head(request, self._route)
-        return connection.begin(head, request.body, bodiless=request.method == "HEAD")
 
 
 class FailedExchange(Exchange):

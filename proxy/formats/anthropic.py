@@ -149,6 +149,9 @@ class AnthropicStream:
 
     def _whole_events(self, data: bytes) -> bytes:
         """What `data` completes. Only its own bytes are searched: events may be large."""
+        if not self._rest and data.endswith(b"\n\n"):
+            self._seam = data[-3:]
+            return data
         window = self._seam + data
         self._seam = window[-3:]
         self._rest += data
