@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
-from django.urls import Resolver404, get_resolver
+from django.urls import Resolver404, ResolverMatch, get_resolver
 
 from proxy.errors import ClientError, NotFound, RequestTooLarge, error_body
 from proxy.requests import ApiRequest
@@ -65,12 +66,18 @@ async def _respond(request: ApiRequest, send: Send) -> None:
 
 async def _call_view(request: ApiRequest) -> RelayResponse:
     try:
-        match = get_resolver().resolve(request.path)
+        match = _match(request.path)
     except Resolver404:
         error = NotFound(f"{request.path}: no such endpoint")
         return error_response(error, request_id_of(request))
     response: RelayResponse = await match.func(request, *match.args, **match.kwargs)
     return response
+
+
+@lru_cache(maxsize=256)
+def _match(path: str) -> ResolverMatch:
+    """The view of a path. Django tries one pattern after the other at every request."""
+    return get_resolver().resolve(path)
 
 
 async def _send(response: RelayResponse, send: Send) -> None:

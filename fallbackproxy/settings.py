@@ -82,7 +82,10 @@ for _origin in CSRF_TRUSTED_ORIGINS:
         )
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    # Before the admin: its templates are taken first.
+    "proxy.apps.ProxyConfig",
+    "providers.apps.ProvidersConfig",
+    "proxy.apps.AdminPagesConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -90,8 +93,6 @@ INSTALLED_APPS = [
     "servestatic.runserver_nostatic",
     "django.contrib.staticfiles",
     "adminsortable2",
-    "providers.apps.ProvidersConfig",
-    "proxy.apps.ProxyConfig",
 ]
 
 # The API paths do not pass through these: see fallbackproxy/handler.py.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -52,6 +53,12 @@ class Worker(UvicornWorker):  # type: ignore[misc]
             logger = logging.getLogger(name)
             logger.handlers = []
             logger.propagate = True
+
+    def run(self) -> None:
+        # What is there now stays: the collector need not look through it again and again.
+        gc.collect()
+        gc.freeze()
+        super().run()
 
     def init_signals(self) -> None:
         super().init_signals()

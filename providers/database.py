@@ -35,5 +35,8 @@ class DatabaseThread:
 
 def _on_live_connection(job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     for connection in connections.all(initialized_only=True):
+        if connection.vendor == "sqlite":
+            # To open the file anew for every job takes longer than most jobs.
+            connection.close_at = None
         connection.close_if_unusable_or_obsolete()
     return job(*args, **kwargs)

@@ -75,6 +75,9 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
         ),
     )
 
+    stand_in_key = ""
+    """Stored where a new provider is given no key: some servers want any, and take any."""
+
     class Meta:
         model = Provider
         fields = (
@@ -93,6 +96,8 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
             "idle_limit",
             "first_byte_stream_limit",
             "first_byte_limit",
+            "context_window",
+            "max_output_tokens",
             "profile",
         )
         widgets = {
@@ -106,6 +111,12 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         self.initial["api_key"] = ""
         self.initial["extra_headers"] = masks.masked(self.instance.extra_headers)
+        if self.instance.pk is None and "api_key" in self.fields:
+            self.fields["api_key"].help_text = (
+                _("This server takes any key: it may stay empty.")
+                if self.stand_in_key
+                else _("It is encrypted, and never shown again.")
+            )
         if isinstance(self.instance.extra_headers, Undecryptable):
             self.fields["extra_headers"].help_text = format_html(
                 '<strong class="ccf-bad">{}</strong>', _UNDECRYPTABLE_HEADERS
@@ -116,7 +127,10 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean_api_key(self) -> Any:
         """The new key, or else the stored one, even when it cannot be decrypted."""
-        return self.cleaned_data["api_key"] or self.instance.api_key
+        new: str = self.cleaned_data["api_key"]
+        if new or self.instance.pk:
+            return new or self.instance.api_key
+        return self.stand_in_key
 
     def clean_extra_headers(self) -> Any:
         text, stored = self.cleaned_data["extra_headers"], self.instance.extra_headers
@@ -138,6 +152,13 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class MappingFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
+    def add_fields(self, form: Any, index: int | None) -> None:
+        """In a table the heading names a column to those who see it; to others the field has to."""
+        super().add_fields(form, index)
+        for field in form.fields.values():
+            if field.label:
+                field.widget.attrs["aria-label"] = field.label
+
     def clean(self) -> None:
         """A model that is mapped twice is an error at each of its rows."""
         rows = [

@@ -9,6 +9,8 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 
+from django.db import DataError
+
 from providers.database import DatabaseThread
 from providers.events import emit
 from providers.health import (
@@ -87,6 +89,15 @@ class HealthKeeper:
         if events:
             try:
                 rows = await thread.run(write_events, events, self.settings, self._clock())
+            except (DataError, ValueError, OverflowError) as error:
+                # They would be refused again and again, and hold up everything else.
+                rows = []
+                emit(
+                    "health.lost",
+                    level=logging.ERROR,
+                    events=len(events),
+                    message=f"{type(error).__name__}: {error}",
+                )
             except BaseException:
                 self.table.restore_changes()
                 raise

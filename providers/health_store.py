@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from django.db import transaction
-from django.db.models import Q
 
 from providers.health import Cause, HealthEvent, HealthKey, HealthRow, apply, claim, probe_due
 from providers.health.arithmetic import is_spent
@@ -117,8 +116,11 @@ def _locked(keys: Iterable[HealthKey]) -> dict[HealthKey, ProviderHealth]:
         ],
         ignore_conflicts=True,
     )
-    condition = Q()
-    for key in wanted:
-        condition |= Q(provider=key.provider_id, credential=key.credential, model=key.model)
-    rows = ProviderHealth.objects.select_for_update().filter(condition).order_by("pk")
-    return {HealthKey(row.provider_id, row.credential, row.model): row for row in rows}
+    # Perhaps some more than wanted: SQLite refuses an OR of a thousand keys.
+    rows = ProviderHealth.objects.select_for_update().filter(
+        provider__in={key.provider_id for key in wanted},
+        credential__in={key.credential for key in wanted},
+        model__in={key.model for key in wanted},
+    )
+    found = {HealthKey(r.provider_id, r.credential, r.model): r for r in rows.order_by("pk")}
+    return {key: found[key] for key in wanted if key in found}

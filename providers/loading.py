@@ -37,20 +37,26 @@ def load_snapshot() -> Snapshot:
         providers = list(Provider.objects.for_routing())
         tokens = AccessToken.objects.filter(enabled=True)
         known = {bytes.fromhex(t.digest): TokenSpec(t.pk, t.note) for t in tokens}
-        settings = ProxySettings.load()
+        settings = load_settings()
     return Snapshot(
         version=version,
         providers=tuple(spec_of(p) for p in providers if _readable(p)),
         tokens=MappingProxyType(known),
-        settings=Settings(
-            max_cooldown=settings.max_cooldown,
-            probe_interval=settings.probe_interval,
-            patience=settings.patience,
-            call_budget=settings.call_budget,
-            repairs=settings.repairs,
-            disabled_repairs=frozenset(settings.disabled_repairs),
-            log_error_messages=settings.log_error_messages,
-        ),
+        settings=settings,
+    )
+
+
+def load_settings() -> Settings:
+    """What the operator has tuned."""
+    settings = ProxySettings.load()
+    return Settings(
+        max_cooldown=settings.max_cooldown,
+        probe_interval=settings.probe_interval,
+        patience=settings.patience,
+        call_budget=settings.call_budget,
+        repairs=settings.repairs,
+        disabled_repairs=frozenset(settings.disabled_repairs),
+        log_error_messages=settings.log_error_messages,
     )
 
 

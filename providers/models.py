@@ -388,9 +388,21 @@ class ProxySettings(models.Model):
         default=True,
         help_text=_("Store what a failing provider said, keys redacted, 500 characters."),
     )
+    retention_days = models.PositiveIntegerField(
+        _("keep the history for"),
+        default=30,
+        validators=[MaxValueValidator(36_500)],
+        help_text=_(
+            "Days. Older calls are deleted once an hour; the hourly figures behind the charts "
+            "stay. 0 keeps everything for ever."
+        ),
+    )
 
     class Meta:
         verbose_name = verbose_name_plural = _("settings")
+        permissions = [
+            ("transfer_configuration", _("Can import and export the whole configuration"))
+        ]
 
     def __str__(self) -> str:
         return str(_("Settings"))

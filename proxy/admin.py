@@ -6,17 +6,37 @@ from itertools import groupby
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.exceptions import DisallowedModelAdminLookup
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.http.response import HttpResponseBase
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
-from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from proxy.history_filters import ModelFilter, PathFilter, ProviderFilter, TimeFilter, TokenFilter
+from providers.admin import ProviderAdmin
+from proxy import settings_admin as settings_admin
+from proxy.call_page import call_page
+from proxy.connection_views import test_connection
+from proxy.csv_export import csv_response
+from proxy.history_filters import (
+    ModelFilter,
+    PathFilter,
+    ProviderFilter,
+    SessionFilter,
+    TimeFilter,
+    TokenFilter,
+)
+from proxy.history_links import history_link
 from proxy.history_pages import HistoryPage, search
-from proxy.models import Attempt, RequestLog
+from proxy.models import RequestLog
+
+ProviderAdmin.actions.append(test_connection)  # only here is known how to ask a provider
 
 NOTHING = "–"
 _OUTCOME_STYLES = {
@@ -39,26 +59,8 @@ class ReadOnly(admin.options.BaseModelAdmin):  # type: ignore[type-arg]
         return False
 
 
-class AttemptInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
-    model = Attempt
-    fields = (
-        "number",
-        "provider",
-        "model",
-        "kind",
-        "result",
-        "error_type",
-        "error_message",
-        "started_ms",
-        "duration_ms",
-    )
-    extra = 0
-    can_delete = False
-
-
 @admin.register(RequestLog)
 class RequestLogAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
-    inlines = (AttemptInline,)
     list_display = (
         "moment",
         "model",
@@ -73,6 +75,7 @@ class RequestLogAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         "session",
     )
     list_filter = (
+        SessionFilter,
         TimeFilter,
         ProviderFilter,
         "outcome",
@@ -87,46 +90,11 @@ class RequestLogAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     sortable_by = ()
     search_fields = ("request_id", "session_id")
     search_help_text = _("A request id or a session id, or how it begins.")
-    fieldsets = (
-        (
-            None,
-            {
-                "fields": (
-                    "exact_moment",
-                    "request_id",
-                    "path",
-                    "model",
-                    "answered_by",
-                    "model_sent",
-                    "trail",
-                    "status",
-                    "result",
-                    "error",
-                )
-            },
-        ),
-        (_("Client"), {"fields": ("token", "whole_session", "agent_id", "stream")}),
-        (
-            _("Time and size"),
-            {"fields": ("first_byte_ms", "duration_ms", "bytes_in", "bytes_out")},
-        ),
-        (
-            _("Tokens"),
-            {
-                "fields": (
-                    "input_tokens",
-                    "cache_read_tokens",
-                    "cache_creation_tokens",
-                    "output_tokens",
-                    "counted_by",
-                    "dropped",
-                )
-            },
-        ),
-    )
+    fields = ("request_id",)  # the page has a template of its own
 
-    class Media:
-        css = {"all": ["providers/admin.css"]}
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.export_view)
+        return [path("export/", view, name="proxy_requestlog_export"), *super().get_urls()]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[HistoryPage]:
         return HistoryPage
@@ -140,18 +108,48 @@ class RequestLogAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        context = {"title": _("Request history"), **(extra_context or {})}
+        query = request.GET.urlencode()
+        export = reverse("admin:proxy_requestlog_export") + (f"?{query}" if query else "")
+        context = {"title": _("Request history"), "export_url": export, **(extra_context or {})}
         return super().changelist_view(request, context)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        call = self.get_object(request, unquote(object_id))
+        if request.method == "POST" or not (call and self.has_view_permission(request, call)):
+            return super().change_view(request, object_id, form_url, extra_context)
+        base_url = f"{request.scheme}://{request.get_host()}"
+        seen = request.user.has_perm("providers.view_provider")
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Call"),
+            "subtitle": call.request_id,
+            "opts": self.opts,
+            "call": call,
+            "page": call_page(call, base_url, with_providers=seen),
+        }
+        return TemplateResponse(request, "proxy/call.html", context)
+
+    def export_view(self, request: HttpRequest) -> HttpResponseBase:
+        """The calls that the list would show, all of them."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        try:
+            calls = self.get_changelist_instance(request).queryset
+        except (IncorrectLookupParameters, DisallowedModelAdminLookup):
+            return HttpResponseBadRequest("These are no filters of the history.")
+        return csv_response(request, calls)
 
     @admin.display(description=_("time"))
     def moment(self, call: RequestLog) -> str:
         time = timezone.localtime(call.time)
         day, second = f"{time:%Y-%m-%d}", f"{time:%H:%M:%S}"
         return format_html('<span class="ccf-step">{}</span> {}', day, second)
-
-    @admin.display(description=_("time"))
-    def exact_moment(self, call: RequestLog) -> str:
-        return timezone.localtime(call.time).isoformat(sep=" ", timespec="milliseconds")
 
     @admin.display(description=_("answered by"))
     def answered_by(self, call: RequestLog) -> str:
@@ -200,20 +198,10 @@ class RequestLogAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
             return NOTHING
         return _session_link(call.session_id, call.session_id[:8])
 
-    @admin.display(description=_("session"))
-    def whole_session(self, call: RequestLog) -> str:
-        return _session_link(call.session_id, call.session_id) if call.session_id else NOTHING
-
-    @admin.display(description=_("counted by"))
-    def counted_by(self, call: RequestLog) -> str:
-        return (
-            gettext("this proxy: an estimate") if call.usage_estimated else gettext("the provider")
-        )
-
 
 def _session_link(session: str, text: str) -> str:
     """To all the calls of a session."""
-    url = reverse("admin:proxy_requestlog_changelist", query={"q": session})
+    url = history_link(session=session)
     return format_html('<a href="{}" title="{}">{}</a>', url, session, text)
 
 

@@ -91,7 +91,8 @@ def all_failed(final: FinalError, call: Call, record: CallRecord) -> Answer:
         )
         body = error_body(502, message, call.request_id)
         return answered(record, 502, [JSON, RETRY_IS_POINTLESS], body, "failed", message)
-    return answered(record, reply.status, reply.headers, reply.body, "failed", record.last_error())
+    said = final.said(reply)
+    return answered(record, reply.status, reply.headers, reply.body, "failed", said)
 
 
 def nobody_to_ask(call: Call) -> str:

@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig
 from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
@@ -14,3 +15,9 @@ class ProxyConfig(AppConfig):
 
         PROFILE_CHECKS.append(profile_problems)
         post_migrate.connect(create_viewer_group, sender=self)
+
+
+class AdminPagesConfig(AdminConfig):
+    """Django's admin, with a front page and a navigation of ours."""
+
+    default_site = "proxy.site.ProxySite"

@@ -104,16 +104,27 @@ def read_routing(body: bytes) -> tuple[str, bool]:
         routing = _read_leniently(body, error)
     if not isinstance(routing.model, str) or not routing.model:
         raise InvalidRequest("model: a string is required")
+    if not _is_text(routing.model):
+        raise InvalidRequest("model: no such name can exist")
     return routing.model, routing.stream is True
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written down anywhere: no NUL, no half of a surrogate pair."""
+    try:
+        return b"\0" not in name.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _read_leniently(body: bytes, error: Exception) -> _Routing:
     """The standard library's opinion: it takes the lone surrogates that JavaScript sends.
 
-    Whether such a text is acceptable is the provider's to say, not ours.
+    Whether such a text is acceptable is the provider's to say, not ours. UTF-16 and a byte
+    order mark, which it would take as well, are not JSON of the web (RFC 8259, section 8.1).
     """
     try:
-        document = json.loads(body)
+        document = json.loads(body.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError):
         raise InvalidRequest(f"the body is not valid JSON: {error}") from None
     if not isinstance(document, dict):

@@ -6,6 +6,7 @@ What there is to choose from is never asked of the whole table.
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -85,25 +86,56 @@ class TokenFilter(RecentValueFilter):
     empty = _("none")
 
 
+class SessionFilter(admin.SimpleListFilter):
+    """One conversation; there is nothing to choose from, links lead here."""
+
+    title = _("session")
+    parameter_name = "session"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        chosen = self.value()
+        return [(chosen, chosen)] if chosen else []
+
+    def queryset(self, request: HttpRequest, queryset: Calls) -> Calls:
+        chosen = self.value()
+        return queryset.filter(session_id=chosen) if chosen else queryset
+
+
 class TimeFilter(admin.SimpleListFilter):
+    """The last so many hours, or a period: `<from>-<to>` in epoch seconds, as charts link to it."""
+
     title = _("time")
     parameter_name = "since"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterator[tuple[str, Any]]:
-        return iter(
-            (
-                ("1", _("last hour")),
-                ("24", _("last 24 hours")),
-                ("168", _("last 7 days")),
-                ("720", _("last 30 days")),
-            )
-        )
+        yield "1", _("last hour")
+        yield "24", _("last 24 hours")
+        yield "168", _("last 7 days")
+        yield "720", _("last 30 days")
+        if (period := self._period()) is not None:
+            yield self.value() or "", f"{_minute(period[0])} – {_minute(period[1])}"
 
     def queryset(self, request: HttpRequest, queryset: Calls) -> Calls:
+        if (period := self._period()) is not None:
+            return queryset.filter(time__gte=period[0], time__lt=period[1])
         hours = self.value()
         if hours not in dict(self.lookup_choices):
             return queryset
         return queryset.filter(time__gte=timezone.now() - datetime.timedelta(hours=int(hours)))
+
+    def _period(self) -> tuple[datetime.datetime, datetime.datetime] | None:
+        found = _PERIOD.fullmatch(self.value() or "")
+        if found is None:
+            return None
+        begin, end = (datetime.datetime.fromtimestamp(int(n), datetime.UTC) for n in found.groups())
+        return begin, end
+
+
+_PERIOD = re.compile(r"([0-9]{1,11})-([0-9]{1,11})")
+
+
+def _minute(moment: datetime.datetime) -> str:
+    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M}"
 
 
 class PathFilter(admin.SimpleListFilter):

@@ -6,12 +6,15 @@ whether there is an older one.
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.core.paginator import Paginator
 from django.db import connections
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+from proxy.history_filters import SessionFilter
 from proxy.models import RequestLog
 
 LAST_PAGE = 1_000_000
@@ -19,13 +22,17 @@ LAST_PAGE = 1_000_000
 
 
 class HistoryPage(ChangeList):
-    """One page of calls, newest first, without the number of all."""
+    """One page of calls, without the number of all."""
 
     newer: str | None
     """The query string of the page with newer calls, None on the first one."""
 
     older: str | None
     """The query string of the page with older calls, None on the last one."""
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[RequestLog]) -> list[Any]:
+        """A single conversation is read from its beginning, everything else from the newest."""
+        return ["pk"] if SessionFilter.parameter_name in request.GET else ["-pk"]
 
     def get_results(self, request: HttpRequest) -> None:
         size = self.list_per_page

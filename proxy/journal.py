@@ -11,6 +11,7 @@ from providers.routing import Target
 from proxy.attempt import Reply
 from proxy.call import Call
 from proxy.errors import Failure, TimeLimitExceeded, UpstreamRefused
+from proxy.kept_headers import kept_headers
 from proxy.outcomes import error_type_of, short_result
 from proxy.records import AttemptRecord, CallRecord
 from proxy.redaction import redact
@@ -66,6 +67,7 @@ def note_request(
 def note_success(record: CallRecord, attempt: AttemptRecord, target: Target, reply: Reply) -> None:
     """A provider's answer is being committed."""
     record.end_attempt(attempt, str(reply.status), reply.status)
+    attempt.headers = kept_headers(reply.headers)
     record.provider = target.name
     record.model_sent = target.model
     record.status = reply.status
@@ -88,7 +90,9 @@ def note_failure(
     status = failure.reply.meant_status if isinstance(failure, UpstreamRefused) else None
     record.end_attempt(attempt, short_result(failure), status)
     attempt.error_type = error_type_of(failure)
-    attempt.error_message = redact(failure.message, secrets_of(call, target))
+    attempt.error_message = said_by(failure, call, target)
+    if isinstance(failure, UpstreamRefused):
+        attempt.headers = kept_headers(failure.reply.headers)
     emit(
         "provider.timeout" if isinstance(failure, TimeLimitExceeded) else "provider.failure",
         level=logging.WARNING,
@@ -99,6 +103,11 @@ def note_failure(
         error_type=attempt.error_type,
         milliseconds=round(attempt.duration * 1000),
     )
+
+
+def said_by(failure: Failure, call: Call, target: Target) -> str:
+    """What went wrong, fit for the history."""
+    return redact(failure.message, secrets_of(call, target))
 
 
 def _short_hash(body: bytes) -> str:

@@ -20,7 +20,7 @@ from proxy.formats import FORMATS
 from proxy.formats.estimate import estimate_input_tokens
 from proxy.formats.headers import to_client
 from proxy.formats.openai_chat import OPENAI_CHAT
-from proxy.journal import note_attempt, note_failure, note_success, secrets_of
+from proxy.journal import note_attempt, note_failure, note_success, said_by, secrets_of
 from proxy.outcomes import FinalError, Verdict, verdict_of
 from proxy.preparing import prepared
 from proxy.records import CallRecord
@@ -78,10 +78,8 @@ async def pass_through(
     except UpstreamFailure as failure:
         exchange.abandon()
         note_failure(record, attempt, target, call, failure)
-        reply = as_reply(failure, target, call)
-        return answered(
-            record, reply.status, reply.headers, reply.body, "failed", record.last_error()
-        )
+        reply, said = as_reply(failure, target, call), said_by(failure, call, target)
+        return answered(record, reply.status, reply.headers, reply.body, "failed", said)
     except BaseException:
         exchange.abandon()
         raise
@@ -122,11 +120,11 @@ async def _first_answer(
         except (UpstreamFailure, RequestRefused) as failure:
             note_failure(record, attempt, target, call, failure)
             error = as_reply(failure, target, call)
+            said = said_by(failure, call, target)
             if _is_judgement(failure, target.provider):
                 record.provider = target.name
-                message = record.last_error()
-                return answered(record, error.status, error.headers, error.body, "refused", message)
-            final.add(error, target.provider)
+                return answered(record, error.status, error.headers, error.body, "refused", said)
+            final.add(error, target.provider, said)
         else:
             note_success(record, attempt, target, reply)
             return answered(record, reply.status, reply.headers, reply.body, "answered")

@@ -91,6 +91,12 @@ class Attempt(models.Model):
         _("relayed unmodified"), default=False, help_text=_("The body was sent as it came.")
     )
     body_hash = models.CharField(_("hash of the body sent"), max_length=16, blank=True)
+    headers = models.JSONField(
+        _("headers of the reply"),
+        default=dict,
+        blank=True,
+        help_text=_("Rate limits, request ids and the like; never a credential."),
+    )
 
     class Meta:
         ordering = ["number"]
@@ -99,3 +105,35 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.provider}={self.result}"
+
+
+class HourlyFigures(models.Model):
+    """What one hour amounts to at one provider: messages only, kept when their rows are pruned.
+
+    A call belongs to the hour in which it began and to the provider that its row names, ""
+    for those that nobody answered; an attempt belongs to the provider that was asked.
+    """
+
+    hour = models.DateTimeField(_("hour"))
+    provider = models.CharField(_("provider"), max_length=64, blank=True)
+    calls = models.PositiveIntegerField(_("calls"), default=0)
+    fallbacks = models.PositiveIntegerField(_("fallbacks"), default=0)
+    errors = models.PositiveIntegerField(_("errors"), default=0)
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    failures = models.PositiveIntegerField(_("failed attempts"), default=0)
+    input_tokens = models.PositiveBigIntegerField(_("input tokens"), default=0)
+    output_tokens = models.PositiveBigIntegerField(_("output tokens"), default=0)
+    cache_read_tokens = models.PositiveBigIntegerField(_("cache read tokens"), default=0)
+    cache_creation_tokens = models.PositiveBigIntegerField(_("cache creation tokens"), default=0)
+
+    class Meta:
+        ordering = ["-hour", "provider"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["hour", "provider"], name="one_row_per_hour_and_provider"
+            )
+        ]
+        verbose_name = verbose_name_plural = _("hourly figures")
+
+    def __str__(self) -> str:
+        return f"{self.hour:%Y-%m-%d %H}h {self.provider}"

@@ -122,14 +122,19 @@ class FinalError:
     def __init__(self) -> None:
         self.rejected_by = ""
         self._reached = 0
+        self._said: list[tuple[ErrorReply, str]] = []
         self._overflow: list[ErrorReply] = []
         self._eligible: ErrorReply | None = None
         self._other: ErrorReply | None = None
         self._rejected: ErrorReply | None = None
 
-    def add(self, reply: ErrorReply, provider: ProviderSpec) -> None:
-        """One more failure: a provider's own words, or ours where it had none."""
+    def add(self, reply: ErrorReply, provider: ProviderSpec, said: str = "") -> None:
+        """One more failure: a provider's own words, or ours where it had none.
+
+        `said` is the same for the history, without secrets.
+        """
         self._reached += 1
+        self._said.append((reply, said))
         if reply.context_overflow:
             self._overflow.append(reply)
         if rejects_our_key(reply, provider):
@@ -143,6 +148,10 @@ class FinalError:
     def is_empty(self) -> bool:
         """Nobody was reached."""
         return self._reached == 0
+
+    def said(self, reply: ErrorReply) -> str:
+        """What the history is to say of a reply that was added."""
+        return next((said for added, said in self._said if added is reply), "")
 
     def best(self) -> tuple[ErrorReply, bool]:
         """The reply to send, and whether all it says is that our key was rejected."""

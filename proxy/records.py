@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from time import perf_counter
 from time import time as wall_clock
 from typing import Any
@@ -23,6 +24,7 @@ class AttemptRecord:
     kind: str = "tried"
     status: int | None = None
     result: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
     error_type: str = ""
     error_message: str = ""
     started: float = 0.0
@@ -79,10 +81,6 @@ class CallRecord:
         """Somebody else had to be asked before this provider answered."""
         return any(a.provider != self.provider for a in self.attempts) if self.provider else False
 
-    def last_error(self) -> str:
-        """What the last attempt that failed said, redacted as it was noted."""
-        return next((a.error_message for a in reversed(self.attempts) if a.error_message), "")
-
     def trail(self) -> str:
         """For the x-ccf-attempts header: `anthropic-primary=429,openrouter=200`."""
         return ",".join(f"{header_safe(a.provider)}={a.result}" for a in self.attempts if a.result)
@@ -100,6 +98,7 @@ class CallRecord:
         self.keep(self)
 
 
+@lru_cache(maxsize=1024)
 def header_safe(name: str) -> str:
     """A provider's name inside a header: printable ASCII, no separators."""
     return quote(name, safe=" ()[]!#$&'*+.:@/-_")

@@ -33,6 +33,7 @@ from proxy.journal import (
     note_request,
     note_skip,
     note_success,
+    said_by,
     secrets_of,
 )
 from proxy.mending import Mending
@@ -117,7 +118,7 @@ class Relay:
             for decision in decisions:
                 self._health.release(decision)
         if final.is_empty and (overflow := fitting.overflow()):
-            final.add(overflow, targets[-1].provider)
+            final.add(overflow, targets[-1].provider, overflow.message)
         return final
 
     async def _ask_or_collect(
@@ -129,11 +130,11 @@ class Relay:
         except (UpstreamFailure, RequestRefused) as failure:
             target, record = decision.target, conversation.record
             reply = as_reply(failure, target, conversation.call)
+            said = said_by(failure, conversation.call, target)
             if verdict_of(failure, target.provider) is Verdict.GIVE_UP:
                 record.provider = target.name
-                error = record.last_error()
-                return answered(record, reply.status, reply.headers, reply.body, "refused", error)
-            final.add(reply, target.provider)
+                return answered(record, reply.status, reply.headers, reply.body, "refused", said)
+            final.add(reply, target.provider, said)
             return None
 
     async def _ask_one(

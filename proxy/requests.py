@@ -14,7 +14,7 @@ class ApiRequest(HttpRequest):
     """Made by `fallbackproxy.handler.ApiHandler`. `raw_headers`: names in lower case, in order."""
 
     def __init__(self, scope: dict[str, Any], body: bytes) -> None:
-        super().__init__()
+        # Not Django's own: it makes dictionaries of all kinds, and no API view looks into them.
         self.scope = scope
         self.method = scope["method"]
         self.path = self.path_info = scope["path"]

@@ -28,7 +28,8 @@ class RelayResponse(HttpResponseBase):
         body: bytes = b"",
         chunks: Chunks | None = None,
     ) -> None:
-        super().__init__(status=status)
+        # Not Django's own: it makes headers and cookies of another kind.
+        self.status_code = status
         self.raw_headers = raw_headers
         self.body = body
         self.chunks = chunks

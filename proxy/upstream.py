@@ -1,27 +1,31 @@
 """HTTP to the providers. The only module that imports httpx.
 
-httpx can lose a connection whose request is cancelled while it is being opened
-or closed, and a client that presses Esc is a cancellation. So each exchange is
-owned by a task of its own, which always closes its response itself; the caller
-talks to it through a bounded queue. It is cancelled by an anyio scope: httpcore
-shields its closing from those, but not from asyncio's own cancellation.
+Requests go out on `proxy.transport`. Where HTTP_PROXY and its kin name a proxy, and where a
+transport was given, httpx does it. That can lose a connection whose request is cancelled while
+it is being opened or closed, and a client that presses Esc is a cancellation: so such an
+exchange is owned by a task of its own, which always closes its response itself; the caller
+talks to it through a bounded queue. It is cancelled by an anyio scope: httpcore shields its
+closing from those, but not from asyncio's own cancellation.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import zlib
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 import anyio
 import httpx
 
+from proxy import transport
 from proxy.deadlines import Deadline
-from proxy.errors import InvalidReply, NetworkFailure, TimeLimitExceeded, UpstreamFailure
+from proxy.errors import NetworkFailure, TimeLimitExceeded, UpstreamFailure
+from proxy.inflating import Inflate, inflater
+from proxy.transport import Origin, Pool
 from proxy.wire import HeaderPairs, UpstreamRequest, header
 
 QUEUED_CHUNKS = 4
@@ -45,7 +49,7 @@ class _Upload(httpx.AsyncByteStream):
 class _ConnectionTrace:
     """Notices whether a request was given a used connection, and while it opens a new one."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: OwnedExchange) -> None:
         self._exchange = exchange
         self.reused = True
 
@@ -67,36 +71,26 @@ class Head:
         self.headers = headers
 
 
-class Exchange:
+class Exchange(ABC):
     """One request and its reply.
 
     `head()` first, then `chunk()` until it returns b"" at the end of the body.
     Both raise `UpstreamFailure`. `abandon()` at any time, any number of times.
     """
 
-    def __init__(
-        self, transport: httpx.AsyncBaseTransport, request: UpstreamRequest, connect_limit: float
-    ) -> None:
-        self._queue: asyncio.Queue[Head | bytes | UpstreamFailure] = asyncio.Queue(QUEUED_CHUNKS)
-        self._inflate: _Inflate | None = None
-        self._over = False
-        self._abandoned = False
-        self._held = False
-        self._scope = anyio.CancelScope()
-        self.task = asyncio.create_task(self._own(transport, request, connect_limit))
+    _inflate: Inflate | None = None
+    _over: bool = False
 
     async def head(self, deadline: Deadline) -> Head:
         """The reply's status and headers."""
-        head = await self._next(deadline)
-        assert isinstance(head, Head)
-        self._inflate = _inflater(header(head.headers, b"content-encoding"))
+        head = await self._head(deadline)
+        self._inflate = inflater(header(head.headers, b"content-encoding"))
         return head
 
     async def chunk(self, deadline: Deadline) -> bytes:
         """The next bytes of the body, decompressed; b"" at its end."""
         while not self._over:
             chunk = await self._next(deadline)
-            assert isinstance(chunk, bytes)
             if not chunk:
                 self._over = True
                 return self._inflate.end() if self._inflate else b""
@@ -105,7 +99,120 @@ class Exchange:
                 return data
         return b""
 
-    async def _next(self, deadline: Deadline) -> Head | bytes:
+    @abstractmethod
+    def abandon(self) -> None:
+        """Let go of the reply and its connection."""
+
+    @abstractmethod
+    async def _head(self, deadline: Deadline) -> Head: ...
+
+    @abstractmethod
+    async def _next(self, deadline: Deadline) -> bytes: ...
+
+
+class DirectExchange(Exchange):
+    """An exchange on a connection of the pool."""
+
+    def __init__(
+        self, pool: Pool, route: _Route, request: UpstreamRequest, connect_limit: float
+    ) -> None:
+        self._pool = pool
+        self._route = route
+        self._request: UpstreamRequest | None = request
+        self._connect_limit = connect_limit
+        self._reply: transport.Reply | None = None
+
+    def abandon(self) -> None:
+        self._request = None
+        if self._reply is not None:
+            self._reply.abandon()
+
+    async def _head(self, deadline: Deadline) -> Head:
+        """Send the request and wait for the head of its reply.
+
+        A kept connection that turns out to be dead before any byte of the reply
+        is nobody's failure: the request is sent again, until it had a connection
+        of its own.
+        """
+        request, self._request = self._request, None
+        if request is None:
+            raise NetworkFailure("the request was abandoned")
+        head = _request_head(request, self._route)
+        for _ in range(MAX_STALE_RETRIES):
+            connection = self._pool.kept(self._route.origin)
+            is_new = connection is None
+            if connection is None:
+                connection = await self._connect(deadline)
+            bodiless = request.method == "HEAD"
+            self._reply = connection.begin(head, request.body, bodiless=bodiless)
+            try:
+                return Head(*await self._reply.head(deadline.at))
+            except transport.ConnectionBroken as error:
+                if is_new or not error.silent:
+                    raise NetworkFailure(str(error)) from error
+            except TimeoutError:
+                raise TimeLimitExceeded(deadline.limit, deadline.seconds) from None
+        raise NetworkFailure("every kept connection was closed by the provider")
+
+    async def _next(self, deadline: Deadline) -> bytes:
+        assert self._reply is not None
+        try:
+            return await self._reply.read(deadline.at)
+        except TimeoutError:
+            raise TimeLimitExceeded(deadline.limit, deadline.seconds) from None
+        except transport.ConnectionBroken as error:
+            raise NetworkFailure(str(error)) from error
+
+    async def _connect(self, deadline: Deadline) -> transport.Connection:
+        limit = Deadline.after(self._connect_limit, "connect").or_earlier(deadline)
+        try:
+            async with asyncio.timeout_at(limit.at):
+                return await self._pool.connect(self._route.origin)
+        except TimeoutError:
+            raise TimeLimitExceeded(limit.limit, limit.seconds) from None
+        except (OSError, UnicodeError) as error:
+            raise NetworkFailure(_what_broke(error)) from error
+
+
+class FailedExchange(Exchange):
+    """An exchange that cannot even begin."""
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def abandon(self) -> None:
+        """There is nothing to let go of."""
+
+    async def _head(self, deadline: Deadline) -> Head:
+        raise NetworkFailure(self._message)
+
+    async def _next(self, deadline: Deadline) -> bytes:
+        raise NetworkFailure(self._message)
+
+
+class OwnedExchange(Exchange):
+    """An exchange over httpx, owned by a task."""
+
+    def __init__(
+        self, transport: httpx.AsyncBaseTransport, request: UpstreamRequest, connect_limit: float
+    ) -> None:
+        self._queue: asyncio.Queue[Head | bytes | UpstreamFailure] = asyncio.Queue(QUEUED_CHUNKS)
+        self._abandoned = False
+        self._held = False
+        self._scope = anyio.CancelScope()
+        self.task = asyncio.create_task(self._own(transport, request, connect_limit))
+
+    async def _head(self, deadline: Deadline) -> Head:
+        head = await self._item(deadline)
+        assert isinstance(head, Head)
+        return head
+
+    async def _next(self, deadline: Deadline) -> bytes:
+        chunk = await self._item(deadline)
+        assert isinstance(chunk, bytes)
+        return chunk
+
+    async def _item(self, deadline: Deadline) -> Head | bytes:
         if self._queue.empty():
             try:
                 async with asyncio.timeout_at(deadline.at):
@@ -119,7 +226,7 @@ class Exchange:
         return item
 
     def abandon(self) -> None:
-        """Let go of the reply; the owner closes the connection."""
+        """The owner closes the connection."""
         if not self._abandoned:
             self._abandoned = True
             if not self._held:
@@ -170,54 +277,119 @@ class UpstreamClient:
     def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
         """`transport` replaces the network (tests)."""
         self._given = transport
-        self._transports: dict[str | None, httpx.AsyncBaseTransport] = {}
         # Made here, at startup: loading the certificates takes a tenth of a second.
-        self._ssl = None if transport else httpx.create_ssl_context()
-        self._exchanges: set[Exchange] = set()
+        self._tls = httpx.create_ssl_context()
+        self._tls.set_alpn_protocols(["http/1.1"])
+        self.pool = Pool(self._tls)
+        self._through_proxies: dict[str, httpx.AsyncBaseTransport] = {}
+        self._owned: set[OwnedExchange] = set()
+        self._routes: dict[tuple[str, str], _Route] = {}
 
     def send(self, request: UpstreamRequest, connect_limit: float) -> Exchange:
         """Begin an exchange. `connect_limit` in seconds."""
-        exchange = Exchange(self._transport_for(request.url), request, connect_limit)
-        self._exchanges.add(exchange)
-        exchange.task.add_done_callback(lambda task: self._exchanges.discard(exchange))
-        return exchange
+        try:
+            route = self._route_to(request.url)
+        except ValueError as error:
+            return FailedExchange(f"the URL of the provider is not valid: {error}")
+        if self._given is not None:
+            return self._send_owned(self._given, request, connect_limit)
+        if route.proxy is not None:
+            return self._send_owned(self._through(route.proxy), request, connect_limit)
+        return DirectExchange(self.pool, route, request, connect_limit)
 
     @property
     def open_exchanges(self) -> int:
-        return len(self._exchanges)
+        return len(self._owned) + self.pool.busy
 
     async def close(self) -> None:
         """Abandon what is still open, wait until it is closed, close the pools."""
-        tasks = [exchange.task for exchange in self._exchanges]
-        for exchange in list(self._exchanges):
+        self.pool.close()
+        tasks = [exchange.task for exchange in self._owned]
+        for exchange in list(self._owned):
             exchange.abandon()
         if tasks:
             _, still_connecting = await asyncio.wait(tasks, timeout=CLOSE_GRACE)
             for task in still_connecting:
                 task.cancel()
-        for transport in self._transports.values():
-            await transport.aclose()
-        self._transports.clear()
+        for through in self._through_proxies.values():
+            await through.aclose()
+        self._through_proxies.clear()
 
-    def _transport_for(self, url: str) -> httpx.AsyncBaseTransport:
-        if self._given is not None:
-            return self._given
-        proxy = _environment_proxy(urlsplit(url))
-        transport = self._transports.get(proxy)
-        if transport is None:
-            transport = self._transports[proxy] = httpx.AsyncHTTPTransport(
-                verify=self._ssl or True,
+    def _send_owned(
+        self, transport: httpx.AsyncBaseTransport, request: UpstreamRequest, connect_limit: float
+    ) -> OwnedExchange:
+        exchange = OwnedExchange(transport, request, connect_limit)
+        self._owned.add(exchange)
+        exchange.task.add_done_callback(lambda task: self._owned.discard(exchange))
+        return exchange
+
+    def _through(self, proxy: str) -> httpx.AsyncBaseTransport:
+        through = self._through_proxies.get(proxy)
+        if through is None:
+            through = self._through_proxies[proxy] = httpx.AsyncHTTPTransport(
+                verify=self._tls,
                 proxy=proxy,
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=256),
             )
-        return transport
+        return through
+
+    def _route_to(self, url: str) -> _Route:
+        """Where a URL leads. Found out once: to ask the environment takes 0.1 ms."""
+        parts = urlsplit(url)
+        key = (parts.scheme, parts.netloc)
+        route = self._routes.get(key)
+        if route is None:
+            route = self._routes[key] = _Route.to(parts)
+        return route
+
+
+class _Route(NamedTuple):
+    """The way to an origin: directly, or through a proxy that the environment names."""
+
+    origin: Origin
+    host: bytes
+    proxy: str | None
+
+    @classmethod
+    def to(cls, url: SplitResult) -> _Route:
+        """Raises `ValueError`."""
+        if url.scheme not in _PORTS or not url.hostname:
+            raise ValueError("it has to begin with http:// or https:// and a host")
+        origin = Origin(url.scheme, url.hostname, url.port or _PORTS[url.scheme])
+        host = url.netloc.rpartition("@")[2]
+        return cls(origin, host.encode("ascii" if host.isascii() else "idna"), _proxy_for(url))
+
+
+_PORTS = {"http": 80, "https": 443}
+
+
+def _request_head(request: UpstreamRequest, route: _Route) -> bytes:
+    """Request line and headers. Raises `NetworkFailure` if they would become something else."""
+    lines = [
+        b"%b %b HTTP/1.1" % (request.method.encode(), _request_target(request.url)),
+        b"host: %b" % route.host,
+        *(b"%b: %b" % pair for pair in request.headers),
+    ]
+    if request.body or request.method not in ("GET", "HEAD"):
+        lines.append(b"content-length: %d" % len(request.body))
+    head = b"\r\n".join((*lines, b"", b""))
+    if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1:
+        raise NetworkFailure("a header of the request has more than one line")
+    return head
+
+
+def _request_target(url: str) -> bytes:
+    """Path and query as they are: httpx would encode them once more."""
+    parts = urlsplit(url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return target.encode()
 
 
 async def _open(
     transport: httpx.AsyncBaseTransport,
     request: UpstreamRequest,
     connect_limit: float,
-    exchange: Exchange,
+    exchange: OwnedExchange,
 ) -> httpx.Response:
     """Send a request and read the head of the reply.
 
@@ -245,8 +417,6 @@ def _httpx_request(
     request: UpstreamRequest, connect_limit: float, trace: _ConnectionTrace
 ) -> httpx.Request:
     parts = urlsplit(request.url)
-    # As they are: httpx would encode the path and the query once more.
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     headers = [(b"host", parts.netloc.encode()), *request.headers]
     if request.body or request.method not in ("GET", "HEAD"):
         headers.append((b"content-length", b"%d" % len(request.body)))
@@ -257,13 +427,13 @@ def _httpx_request(
         stream=_Upload(request.body),
         extensions={
             "timeout": {"connect": connect_limit, **_NEVER},
-            "target": target.encode(),
+            "target": _request_target(request.url),
             "trace": trace,
         },
     )
 
 
-def _environment_proxy(url: SplitResult) -> str | None:
+def _proxy_for(url: SplitResult) -> str | None:
     """The proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY name for a URL."""
     proxies = getproxies_environment()
     if not proxies or proxy_bypass(url.hostname or ""):
@@ -276,38 +446,3 @@ def _what_broke(error: Exception) -> str:
     """A network error for the log: its kind, and its words where it has any."""
     words = str(error).strip()
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
-
-
-class _Inflate:
-    """Incremental gzip and deflate. Raises `InvalidReply` on garbage."""
-
-    MAX_AT_ONCE = 16 * 1024 * 1024
-
-    def __init__(self, window_bits: int) -> None:
-        self._decompress = zlib.decompressobj(window_bits)
-
-    def feed(self, data: bytes) -> bytes:
-        try:
-            out = self._decompress.decompress(data, self.MAX_AT_ONCE)
-        except zlib.error as error:
-            raise InvalidReply(f"the compressed reply is broken: {error}") from None
-        if self._decompress.unconsumed_tail:
-            raise InvalidReply("the compressed reply expands beyond all bounds")
-        return out
-
-    def end(self) -> bytes:
-        if not self._decompress.eof:
-            raise NetworkFailure("the compressed reply was cut off")
-        return b""
-
-
-def _inflater(encoding: bytes | None) -> _Inflate | None:
-    """A decompressor for a reply that is compressed although nobody asked for it."""
-    name = (encoding or b"").strip().lower()
-    if name in (b"", b"identity"):
-        return None
-    if name in (b"gzip", b"x-gzip"):
-        return _Inflate(16 + zlib.MAX_WBITS)
-    if name == b"deflate":
-        return _Inflate(zlib.MAX_WBITS)
-    raise InvalidReply(f"the reply is compressed with {name.decode('latin-1')}")

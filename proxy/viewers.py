@@ -12,7 +12,7 @@ from django.db import DEFAULT_DB_ALIAS
 GROUP = "viewer"
 PERMISSIONS = {
     "proxy": ("view_requestlog", "view_attempt"),
-    "providers": ("view_provider", "view_modelmapping", "view_proxysettings"),
+    "providers": ("view_provider", "view_modelmapping", "view_learnedfact", "view_proxysettings"),
 }
 
 

@@ -70,7 +70,7 @@ def test_the_list_shows_how_a_call_was_answered(admin_client: Client) -> None:
         "45,678",
         "1,000 / 98,765 / 321",
         "laptop",
-        "?q=5e550001-0000",
+        "?session=5e550001-0000",
     ):
         assert text in html, text
     assert html.index("anthropic-primary 429") < html.index("openrouter 200")
@@ -297,6 +297,7 @@ def test_the_viewer_group_is_made_after_migrating_and_left_alone_from_then_on() 
         "view_attempt",
         "view_provider",
         "view_modelmapping",
+        "view_learnedfact",
         "view_proxysettings",
     }
     group.permissions.clear()
@@ -306,4 +307,4 @@ def test_the_viewer_group_is_made_after_migrating_and_left_alone_from_then_on() 
     group.delete()
     Permission.objects.filter(content_type__app_label="providers").delete()
     create_viewer_group(apps.get_app_config("proxy"))
-    assert Group.objects.get(name="viewer").permissions.count() == 5
+    assert Group.objects.get(name="viewer").permissions.count() == 6

@@ -288,9 +288,9 @@ def test_a_wrong_value_is_one_error_at_its_field(
 def test_a_collapsed_group_is_open_when_it_holds_an_error(
     admin_client: Client, openrouter: Provider, field: str, wrong: str
 ) -> None:
-    assert admin_client.get(page(openrouter)).content.decode().count("<details>") == 2
+    assert admin_client.get(page(openrouter)).content.decode().count("<details>") == 3
     response = admin_client.post(page(openrouter), filled(openrouter, **{field: wrong}))
-    assert response.content.decode().count("<details>") == 1
+    assert response.content.decode().count("<details>") == 2
 
 
 def test_changing_from_the_clients_credentials_to_a_key_needs_a_key(admin_client: Client) -> None:
@@ -467,6 +467,7 @@ def test_the_settings_are_one_form_with_the_defaults(admin_client: Client) -> No
 
 def test_the_settings_refuse_what_makes_no_sense(admin_client: Client) -> None:
     values = {"max_cooldown": -1, "probe_interval": 0, "patience": "x", "call_budget": 0}
+    values |= {"retention_days": -1}
     response = admin_client.post("/admin/providers/proxysettings/1/change/", values)
     assert set(errors(response)) == set(values)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -22,7 +23,7 @@ def issue(client: Client, note: str = "laptop") -> tuple[str, str]:
     """The token that a new row was given, and the page that shows it."""
     response = client.post(f"{LIST}add/", {"note": note}, headers={"host": "localhost:8080"})
     assert response.status_code == 200
-    html = response.content.decode()
+    html = unescape(response.content.decode())
     found = re.search(r"sk-ccf-[\w-]{43}", html)
     assert found, html
     return found[0], html

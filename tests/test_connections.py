@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
+from proxy.call import Call
+from proxy.wire import UpstreamRequest
 from tests.proxy import WITH_DATABASE, body_of, fallback, primary, running_proxy, until
 from tests.upstreams import (
+    BLOCK,
     MESSAGE,
+    START,
+    STOP,
     Connection,
     FakeProvider,
     Received,
@@ -111,6 +117,17 @@ async def test_many_calls_of_one_client_run_at_once() -> None:
     async with FakeProvider(together) as up, running_proxy(primary(up)) as proxy:
         calls = [proxy.call(body_of(stream=False)) for _ in range(120)]
         assert {answer.status for answer in await asyncio.gather(*calls)} == {200}
+
+
+async def test_nothing_holds_on_to_a_request_while_its_reply_streams() -> None:
+    gate = asyncio.Event()
+    async with FakeProvider(stream(START, BLOCK, gate, STOP)) as up:
+        async with running_proxy(fallback(up)) as proxy, proxy.open() as client:
+            await client.head()
+            await client.chunk()
+            held = [x for x in gc.get_objects() if isinstance(x, Call | UpstreamRequest)]
+            assert held == []
+            gate.set()
 
 
 async def test_cookies_of_one_client_do_not_reach_another() -> None:

@@ -25,7 +25,6 @@ from tests.upstreams import (
     FakeProvider,
     Received,
     Step,
-    error_body,
     error_event,
     hang,
     ok,
@@ -314,13 +313,3 @@ async def test_what_one_worker_has_seen_closes_the_provider_in_the_others() -> N
                 await second.share()
                 assert await trail(second) == SKIPPED
                 assert len(up.requests) == 1
-
-
-async def test_an_error_inside_a_200_closes_like_any_other() -> None:
-    inside = reply(200, error_body("overloaded_error", "busy"))
-    async with FakeProvider(inside) as first, FakeProvider(ok()) as second:
-        providers = fallback(first, "first"), fallback(second, "second")
-        async with running_proxy(*providers, settings=COOLDOWNS) as proxy:
-            for _ in range(4):
-                await proxy.call(body_of(stream=False))
-            assert len(first.requests) == 3

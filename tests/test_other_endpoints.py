@@ -226,7 +226,10 @@ async def test_another_endpoint_streams() -> None:
     async with FakeProvider(stream(*parts, Then.HANG)) as up, running_proxy(primary(up)) as proxy:
         async with proxy.open(method="GET", target="/v1/files/x/content") as client:
             await client.head()
-            assert await client.chunk() + await client.chunk() == b"onetwo"
+            data = b""
+            while len(data) < len(b"onetwo"):
+                data += await client.chunk()
+            assert data == b"onetwo"
             assert up.open
 
 

@@ -136,6 +136,11 @@ UNROUTABLE = [
     b'{"model":7}',
     b'{"model":["m"]}',
     b'{"model":""}',
+    b'{"model":"\\ud800m"}',
+    b'{"model":"m\\u0000"}',
+    b'\xef\xbb\xbf{"model":"m"}',
+    '{"model":"m"}'.encode("utf-16"),
+    '{"model":"m"}'.encode("utf-16-le"),
     b'{"x":{"model":"m"}}',
 ]
 

@@ -163,6 +163,19 @@ async def test_a_client_that_leaves_gives_its_probe_to_the_next_one(streaming: b
         assert await case.trail() == SERVED
 
 
+async def test_a_probe_that_is_not_sent_after_all_is_given_to_the_next_call() -> None:
+    """A call that is too long for the primary goes elsewhere without asking it."""
+    async with closed(context_window=8000) as case:
+        await case.after(INTERVAL)
+        long = body_of(messages=[{"role": "user", "content": "word " * 20_000}])
+        assert (await case.proxy.call(long))["x-ccf-attempts"] == SKIPPED
+        assert case.up.requests == []
+        await case.proxy.share()
+        assert await case.trail() == SKIPPED  # wanted anew, and claimed by the next turn
+        await case.proxy.share()
+        assert await case.trail() == SERVED
+
+
 async def test_a_request_that_the_primary_refuses_proves_nothing() -> None:
     async with closed() as case:
         await case.after(INTERVAL)

@@ -183,6 +183,7 @@ def test_the_cases_say_something_about_every_column() -> None:
     columns = {field.name for field in RequestLog._meta.concrete_fields}
     assert columns - elsewhere == CALL_COLUMNS.keys()
     elsewhere = {"id", "call", "started_ms", "duration_ms", "repairs", "unmodified", "body_hash"}
+    elsewhere |= {"headers"}
     columns = {field.name for field in Attempt._meta.concrete_fields}
     assert columns - elsewhere == ATTEMPT_COLUMNS.keys()
 
@@ -463,3 +464,30 @@ async def test_calls_go_on_while_the_history_cannot_be_written(
         await proxy.stop()
         assert proxy.runtime.logbook.lost == 5
         assert await proxy.log(0) == []
+
+
+async def test_figures_beyond_all_reason_do_not_cost_the_row() -> None:
+    huge = MESSAGE.replace(b'"output_tokens": 44', b'"output_tokens": 18446744073709551615')
+    async with FakeProvider(message(huge)) as up, running_proxy(primary(up)) as proxy:
+        assert (await proxy.call(body_of(False))).body == huge
+        (call,) = await proxy.log(1)
+        assert (call.outcome, call.output_tokens) == ("answered", 2**31 - 1)
+
+
+async def test_a_row_that_the_database_refuses_costs_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = Said(monkeypatch)
+    written: list[str] = []
+
+    def write(batch: list[CallRecord]) -> None:
+        if any(r.request_id == "req_2" for r in batch):
+            raise OverflowError("Python int too large to convert to SQLite INTEGER")
+        written.extend(r.request_id for r in batch)
+
+    logbook = Logbook(capacity=100, write=write, retry_seconds=0)
+    for number in range(1, 5):
+        logbook.put(record(number))
+    logbook.start()
+    await logbook.close()
+    assert (said.lost, written) == ([(1, 1)], ["req_1", "req_3", "req_4"])

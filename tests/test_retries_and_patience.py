@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
-from tests.proxy import WITH_DATABASE, Clock, body_of, fallback, primary, running_proxy
+from tests.proxy import WITH_DATABASE, Clock, body_of, chat, fallback, primary, running_proxy
 from tests.upstreams import (
     BLOCK,
+    JSON_TYPE,
     MESSAGE,
     START,
     STREAM,
+    Connection,
     FakeProvider,
     Gate,
+    Received,
     Step,
     drop,
     either,
@@ -21,6 +25,7 @@ from tests.upstreams import (
     ok,
     rate_limited,
     refuse,
+    reply,
     stream,
     used_up,
 )
@@ -111,6 +116,17 @@ async def test_patience_ends(settings: dict[str, int], step: Step) -> None:
             assert (len(up.requests), sleep.waits) == (1, [])
 
 
+async def test_patience_does_not_wait_for_money() -> None:
+    """A quota that is used up comes as a 429, but says that our key has no credit."""
+    body = b'{"error":{"message":"You exceeded your current quota","code":"insufficient_quota"}}'
+    step = reply(429, body, [JSON_TYPE, (b"retry-after", b"7")])
+    sleep = Sleep()
+    async with FakeProvider(step) as up:
+        async with running_proxy(chat(up), settings={"patience": 60}, sleep=sleep) as proxy:
+            assert (await proxy.call()).status == 502
+            assert (len(up.requests), sleep.waits) == (1, [])
+
+
 async def test_patience_does_not_wait_while_somebody_else_answers() -> None:
     clock = Clock()
     sleep = Sleep(clock)
@@ -124,27 +140,39 @@ async def test_patience_does_not_wait_while_somebody_else_answers() -> None:
 # --- the budget of a call --------------------------------------------------------
 
 
+BUDGET = {"call_budget": 1}
+"""The smallest there is, in seconds."""
+
+
+def past_the_budget(step: Callable[[asyncio.Event], Step]) -> Step:
+    """A step with an event that comes when the budget of the call that it answers is spent."""
+
+    async def timed(connection: Connection, request: Received) -> None:
+        late = asyncio.Event()
+        asyncio.get_running_loop().call_later(1.1, late.set)
+        await step(late)(connection, request)
+
+    return timed
+
+
 async def test_the_budget_ends_no_answer_that_is_on_its_way() -> None:
-    late = asyncio.Event()
-    asyncio.get_running_loop().call_later(1.2, late.set)
-    running = stream(START, BLOCK, late, *STREAM[3:])
-    async with FakeProvider(either(running, Gate(message(), late))) as up:
-        async with running_proxy(fallback(up), settings={"call_budget": 1}) as proxy:
-            streamed, whole = await asyncio.gather(
-                proxy.call(body_of(stream=True)), proxy.call(body_of(stream=False))
-            )
-            assert (streamed.status, streamed.aborted) == (200, False)
-            assert streamed.body == START + BLOCK + b"".join(STREAM[3:])
-            assert (whole.status, whole.body) == (200, MESSAGE)
+    slow = past_the_budget(
+        lambda late: either(stream(START, BLOCK, late, *STREAM[3:]), Gate(message(), late))
+    )
+    async with FakeProvider(slow) as up, running_proxy(fallback(up), settings=BUDGET) as proxy:
+        streamed, whole = await asyncio.gather(
+            proxy.call(body_of(stream=True)), proxy.call(body_of(stream=False))
+        )
+        assert (streamed.status, streamed.aborted) == (200, False)
+        assert streamed.body == START + BLOCK + b"".join(STREAM[3:])
+        assert (whole.status, whole.body) == (200, MESSAGE)
 
 
 async def test_no_attempt_begins_after_the_budget_not_even_a_repaired_one() -> None:
-    """The refusal takes longer than the whole call may."""
-    late = asyncio.Event()
-    asyncio.get_running_loop().call_later(1.2, late.set)
     refused = refuse(400, "foo: Extra inputs are not permitted", "invalid_request_error")
-    async with FakeProvider(Gate(refused, late)) as up, FakeProvider(ok()) as other:
+    slow = past_the_budget(lambda late: Gate(refused, late))
+    async with FakeProvider(slow) as up, FakeProvider(ok()) as other:
         providers = fallback(up, "up"), fallback(other, "other")
-        async with running_proxy(*providers, settings={"call_budget": 1}) as proxy:
+        async with running_proxy(*providers, settings=BUDGET) as proxy:
             answer = await proxy.call(body_of(stream=False, foo=1))
             assert (answer.status, answer["x-ccf-attempts"]) == (400, "up=400")

@@ -147,3 +147,20 @@ async def test_no_further_attempt_begins_when_the_budget_is_spent() -> None:
             answer = await proxy.call()
             assert (answer.status, answer.error_type) == (504, "timeout_error")
             assert other.requests == []
+
+
+async def test_the_history_tells_the_error_that_the_client_has_heard() -> None:
+    complaint = refuse(400, "prompt is too long: 3 tokens > 2 maximum", "invalid_request_error")
+    async with FakeProvider(refuse(529, "Overloaded")) as up, FakeProvider(complaint) as other:
+        async with running_proxy(primary(up), fallback(other)) as proxy:
+            assert (await proxy.call()).status == 529
+            [row] = await proxy.log(1)
+            assert (row.status, row.error) == (529, "Overloaded")
+
+
+async def test_an_error_without_words_borrows_none_from_another_provider() -> None:
+    async with FakeProvider(refuse(529, "Overloaded")) as up, FakeProvider(reply(500)) as other:
+        async with running_proxy(primary(up), fallback(other)) as proxy:
+            assert (await proxy.call()).status == 500
+            [row] = await proxy.log(1)
+            assert (row.status, row.error) == (500, "")

@@ -149,6 +149,9 @@ class AnthropicStream:
 
     def _whole_events(self, data: bytes) -> bytes:
         """What `data` completes. Only its own bytes are searched: events may be large."""
+        if not self._rest and data.endswith(b"\n\n"):
+            self._seam = data[-3:]
+            return data
         window = self._seam + data
         self._seam = window[-3:]
         self._rest += data
@@ -192,22 +195,40 @@ class AnthropicStream:
             pass
 
 
-_LINE_END = re.compile(rb"\r\n|\n|\r")
-_INTERESTING = re.compile(
-    rb'"(?:message_start|message_delta|message_stop|content_block_start|error)"'
+_INTERESTING = tuple(
+    f'"{kind}"'.encode()
+    for kind in ("message_start", "message_delta", "message_stop", "content_block_start", "error")
 )
 
 
 def _payloads(events: bytes) -> Iterator[dict[str, Any]]:
-    """The payloads of the events that matter; the deltas between them are not decoded."""
-    for line in _LINE_END.split(events):
-        if line.startswith(b"data:") and _INTERESTING.search(line):
+    """The payloads of the events that matter; the deltas between them are not even looked at."""
+    for start in sorted({_line_start(events, at) for at in _interesting_places(events)}):
+        line = events[start : _line_end(events, start)]
+        if line.startswith(b"data:"):
             try:
                 payload = orjson.loads(line[5:])
             except orjson.JSONDecodeError:
                 continue
             if isinstance(payload, dict):
                 yield payload
+
+
+def _interesting_places(events: bytes) -> Iterator[int]:
+    for words in _INTERESTING:
+        at = events.find(words)
+        while at >= 0:
+            yield at
+            at = events.find(words, at + 1)
+
+
+def _line_start(events: bytes, at: int) -> int:
+    return max(events.rfind(b"\n", 0, at), events.rfind(b"\r", 0, at)) + 1
+
+
+def _line_end(events: bytes, at: int) -> int:
+    ends = [end for end in (events.find(b"\n", at), events.find(b"\r", at)) if end >= 0]
+    return min(ends, default=len(events))
 
 
 def error_inside_success(body: bytes) -> ErrorReply:

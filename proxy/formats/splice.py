@@ -7,6 +7,9 @@ import re
 
 import orjson
 
+_ESCAPED_LETTER = b"\\u00"
+"""What a key would contain that is written with escapes."""
+
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]:,]|[^\s"{}\[\]:,]+', re.DOTALL)
 
 
@@ -28,6 +31,8 @@ def replace_string(body: bytes, key: str, value: str) -> bytes:
 def value_spans(body: bytes, key: str) -> list[tuple[int, int]]:
     """Where the values of a top-level key are. Decoders take the last one; all are found."""
     plain, spans = b'"%s"' % key.encode(), []
+    # Nearly always the key stands there once, in front, and what follows need not be read.
+    is_only_one = body.count(plain) == 1 and _ESCAPED_LETTER not in body
     depth, name, start = 0, b"", -1
     for token in _TOKEN.finditer(body):
         first = body[token.start()]
@@ -45,6 +50,8 @@ def value_spans(body: bytes, key: str) -> list[tuple[int, int]]:
                 raw = body[start : token.start()]
                 left = len(raw) - len(raw.lstrip())
                 spans.append((start + left, start + len(raw.rstrip())))
+                if is_only_one:
+                    break
             start = -1
     return spans
 

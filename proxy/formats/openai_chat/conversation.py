@@ -18,47 +18,45 @@ from proxy.formats.openai_chat.ledger import Ledger
 from proxy.formats.openai_chat.profile import Profile
 
 Block = dict[str, Any]
+_Call = tuple[int, str]  # the number of its turn, and its id
 _ROLES = ("user", "assistant", "system")
 _TOOL_CHANGES = ("tool_addition", "tool_removal")
 NO_MESSAGES = "messages: at least one message is required"
 
 
 @dataclass(slots=True)
-class ToolCall:
-    """One `tool_use` of the history and the result that belongs to it.
-
-    `client_id` is the id in the history, `id` the same made unique.
-    """
-
-    client_id: str
-    id: str
-    name: str
-    input: Any
-    result: Block | None = None
-
-
-@dataclass(slots=True)
 class Turn:
     """Adjacent messages of one role.
 
-    `blocks` are without an assistant's tool uses, which are its `calls`, and
-    without those of a user's tool results that answer a call.
+    `blocks` are without a user's tool results that answer a call; the tool uses
+    among them have a name and an id that is theirs alone.
     """
 
     role: str
     blocks: list[Block]
-    calls: list[ToolCall]
     answers: bool = False  # a user turn that held the result of a call
 
 
 @dataclass(slots=True)
 class Conversation:
+    """The turns, and what belongs to no place among them.
+
+    `results` has every call's id and its result, if there is one; `renamed` the
+    client's id of each call that did not have an id of its own.
+    """
+
     system: list[Block] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     tool_changes: list[Block] = field(default_factory=list)
+    results: dict[str, Block | None] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
 
-    def calls(self) -> Iterable[ToolCall]:
-        return (call for turn in self.turns for call in turn.calls)
+    def calls(self) -> Iterable[Block]:
+        return (block for turn in self.turns for block in turn.blocks if is_call(turn.role, block))
+
+    def client_ids(self) -> frozenset[str]:
+        """The ids of calls in the history, as the client knows them."""
+        return frozenset(self.renamed.get(tool_id, tool_id) for tool_id in self.results)
 
 
 def normalise(document: dict[str, Any], profile: Profile, ledger: Ledger) -> Conversation:
@@ -69,7 +67,7 @@ def normalise(document: dict[str, Any], profile: Profile, ledger: Ledger) -> Con
             "messages: Field required" if messages is None else "messages: must be a list"
         )
     conversation = Conversation(system=_system_blocks(document.get("system"), ledger))
-    builder = _Builder(conversation.turns, messages, ledger)
+    builder = _Builder(conversation, messages)
     preserve = profile.inline_system == "preserve" and not profile.message_alternation
     for number, message in enumerate(messages):
         role, content = _read(message, number)
@@ -115,6 +113,11 @@ def blocks_of(content: Any) -> list[Block]:
     return []
 
 
+def is_call(role: str, block: Block) -> bool:
+    """Whether a block of a turn is a call of a tool; what a user sends cannot be one."""
+    return role != "user" and block.get("type") == "tool_use"
+
+
 def text_of(block: Block) -> str:
     """The text of a text block, "" if it has none."""
     text = block.get("text")
@@ -149,12 +152,12 @@ def _reminder(blocks: list[Block]) -> Block:
 class _Builder:
     """Merges messages into turns, and gives every call the result that belongs to it."""
 
-    def __init__(self, turns: list[Turn], messages: list[Any], ledger: Ledger) -> None:
-        self._turns = turns
+    def __init__(self, conversation: Conversation, messages: list[Any]) -> None:
+        self._turns = conversation.turns
+        self._results = conversation.results
+        self._renamed = conversation.renamed
         self._messages = messages
-        self._ledger = ledger
-        self._calls: dict[str, ToolCall] = {}  # the last one of each id
-        self._repeated: dict[str, list[tuple[int, ToolCall]]] = {}  # ids of several calls
+        self._sharing: dict[str, list[_Call]] = {}  # by ids that several calls share
         self._turn_of: dict[str, int] = {}
         self._ids: set[str] | None = None
 
@@ -162,64 +165,71 @@ class _Builder:
         """Adds one message; one that says nothing leaves no trace."""
         turns = self._turns
         merged = bool(turns) and turns[-1].role == role
-        number = len(turns) - 1 if merged else len(turns)
-        turn = turns[-1] if merged else Turn(role, [], [])
-        kept, is_user = turn.blocks, role == "user"
-        for block in blocks_of(content):
-            kind = block.get("type")
-            if kind == "tool_use" and not is_user:
-                turn.calls.append(self._call(block, number))
-            elif kind == "tool_result" and is_user and self._answer(block):
-                turn.answers = True
-            elif kind != "text" or block.get("text"):
-                kept.append(block)
-        if not merged and (kept or turn.calls or turn.answers):
+        turn = turns[-1] if merged else Turn(role, [])
+        if role == "user":
+            self._read_user(turn, blocks_of(content))
+        else:
+            self._read_other(turn, blocks_of(content), len(turns) - merged)
+        if not merged and (turn.blocks or turn.answers):
             turns.append(turn)
 
-    def _call(self, block: Block, turn: int) -> ToolCall:
-        name, client_id = block.get("name"), block.get("id")
+    def _read_user(self, turn: Turn, blocks: list[Block]) -> None:
+        for block in blocks:
+            kind = block.get("type")
+            if kind == "tool_result" and self._answer(block):
+                turn.answers = True
+            elif kind != "text" or block.get("text"):
+                turn.blocks.append(block)
+
+    def _read_other(self, turn: Turn, blocks: list[Block], number: int) -> None:
+        for block in blocks:
+            kind = block.get("type")
+            if kind == "tool_use":
+                turn.blocks.append(self._call(block, number))
+            elif kind != "text" or block.get("text"):
+                turn.blocks.append(block)
+
+    def _call(self, block: Block, turn: int) -> Block:
+        """The call, with an id of its own."""
+        name, tool_id = block.get("name"), block.get("id")
         if not isinstance(name, str) or not name:
             raise RequestRefused("messages: tool_use.name: Field required")
-        if "cache_control" in block:
-            self._ledger.drop("cache_control")
-        if not isinstance(client_id, str):
-            client_id = ""
-        call = ToolCall(client_id, client_id, name, block.get("input"))
-        if client_id in self._calls or not client_id:
-            self._tell_apart(call, turn)
-        self._calls[client_id] = call
-        self._turn_of[client_id] = turn
-        return call
+        if not isinstance(tool_id, str) or not tool_id or tool_id in self._results:
+            tool_id = self._tell_apart(tool_id if isinstance(tool_id, str) else "", turn)
+            block = {**block, "id": tool_id}
+        self._results[tool_id] = None
+        self._turn_of[tool_id] = turn
+        return block
 
-    def _tell_apart(self, call: ToolCall, turn: int) -> None:
-        """Gives a call an id of its own, and notes all calls that share the client's id."""
-        first = self._calls.get(call.client_id)
-        sharing = self._repeated.setdefault(call.client_id, [])
-        if first is not None and not sharing:
-            sharing.append((self._turn_of[call.client_id], first))
-        sharing.append((turn, call))
+    def _tell_apart(self, client_id: str, turn: int) -> str:
+        """An id for one of several calls with the same, which are noted."""
+        sharing = self._sharing.setdefault(client_id, [])
+        if not sharing and client_id in self._results:
+            sharing.append((self._turn_of[client_id], client_id))
         if self._ids is None:
             self._ids = set(_tool_use_ids(self._messages))
-        call.id = unused(call.client_id or "call_without_id", self._ids)
-        self._ids.add(call.id)
+        tool_id = unused(client_id or "call_without_id", self._ids)
+        self._ids.add(tool_id)
+        self._renamed[tool_id] = client_id
+        sharing.append((turn, tool_id))
+        return tool_id
 
     def _answer(self, block: Block) -> bool:
         """Whether `block`, a result, is that of a call."""
         tool_id = block.get("tool_use_id")
         if not isinstance(tool_id, str):
             tool_id = ""
-        call = self._calls.get(tool_id)
-        if call is not None and tool_id in self._repeated:
-            call = self._answerable(self._repeated[tool_id])
-        if call is None or call.result is not None:
+        if tool_id in self._sharing:
+            tool_id = self._answerable(self._sharing[tool_id])
+        if self._results.get(tool_id, block) is not None:
             return False
-        call.result = block
+        self._results[tool_id] = block
         return True
 
-    def _answerable(self, sharing: list[tuple[int, ToolCall]]) -> ToolCall | None:
+    def _answerable(self, sharing: list[_Call]) -> str:
         """Of several calls with one id, the first unanswered one of the last turn that has any."""
-        waiting = [(turn, call) for turn, call in sharing if call.result is None]
-        return next((call for turn, call in waiting if turn == waiting[-1][0]), None)
+        waiting = [(turn, tool_id) for turn, tool_id in sharing if self._results[tool_id] is None]
+        return next((tool_id for turn, tool_id in waiting if turn == waiting[-1][0]), "")
 
 
 def _tool_use_ids(messages: list[Any]) -> Iterable[str]:

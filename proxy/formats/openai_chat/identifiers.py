@@ -70,17 +70,10 @@ class ToolIds:
 
     def __init__(self, style: str) -> None:
         self._style = style
-        self._known: dict[str, str] = {}
         self._given: set[str] = set()
 
     def outbound(self, tool_id: str) -> str:
-        known = self._known.get(tool_id)
-        if known is None:
-            known = self._known[tool_id] = self._map(tool_id)
-            self._given.add(known)
-        return known
-
-    def _map(self, tool_id: str) -> str:
+        """The id for one call; calls that differ must come with ids that differ."""
         if self._style == "alnum9":
             return self._nine_characters(tool_id)
         if self._style == "hash" or len(tool_id) > _MAX_TOOL_ID:
@@ -89,6 +82,7 @@ class ToolIds:
 
     def _nine_characters(self, tool_id: str) -> str:
         if _MISTRAL_ID.match(tool_id) and tool_id not in self._given:
+            self._given.add(tool_id)
             return tool_id
         salt = 0
         while True:
@@ -98,6 +92,7 @@ class ToolIds:
                 number, rest = divmod(number, 62)
                 candidate += _BASE62[rest]
             if candidate not in self._given:
+                self._given.add(candidate)
                 return candidate
             salt += 1
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from proxy.formats import envelope
 from proxy.formats.openai_chat.conversation import (
     Block,
     Conversation,
-    ToolCall,
     Turn,
     text_of,
 )
@@ -48,13 +47,18 @@ class MessageWriter:
         self._ledger = ledger
         self._media = Media(profile, ledger)
         self._results = Results(profile, ledger, self._media)
+        self._history = profile.reasoning_history
+        self._no_content = None if profile.assistant_null_content else profile.empty_content
         filler = profile.reasoning_filler
         self._fill_reasoning = not reasoning_off if filler is None else filler
         self._keep_cache_control = keeps_cache_control(profile)
         self._messages: list[Message] = []
+        self._answers: Mapping[str, Block | None] = {}
+        self._renamed: Mapping[str, str] = {}
         self._shown: list[Part] = []  # media of tool results, waiting for a user message
 
     def write(self, conversation: Conversation, extra_system: Iterable[str] = ()) -> list[Message]:
+        self._answers, self._renamed = conversation.results, conversation.renamed
         self._write_system(conversation.system, extra_system)
         for turn in conversation.turns:
             if turn.role == "assistant":
@@ -128,21 +132,43 @@ class MessageWriter:
         return part
 
     def _write_assistant(self, turn: Turn) -> None:
-        text, thinking = self._assistant_text(turn)
+        text, thinking, calls = self._read_assistant(turn.blocks)
         if text.isspace():
             text = ""
-        if not turn.calls and not text:
+        if not calls and not text:
             return
-        message: Message = {"role": "assistant", "content": text or self._no_content()}
-        self._add_reasoning(message, thinking)
-        if turn.calls:
-            message["tool_calls"] = [self._tool_call(call) for call in turn.calls]
-            if self._profile.thought_signature_sentinel:
-                self._add_thought_signatures(message["tool_calls"], turn.calls, thinking)
+        message: Message = {"role": "assistant", "content": text or self._no_content}
+        if self._history != "none":
+            self._add_reasoning(message, thinking)
+        elif thinking:
+            self._ledger.drop("thinking", len(thinking))
+        if not calls:
             self._append_assistant(message)
-            self._messages += map(self._tool_message, turn.calls)
-        else:
-            self._append_assistant(message)
+            return
+        written = message["tool_calls"] = []
+        self._append_assistant(message)
+        self._write_calls(calls, written)
+        if self._profile.thought_signature_sentinel:
+            self._add_thought_signatures(written, calls, thinking)
+
+    def _write_calls(self, calls: list[Block], written: list[Message]) -> None:
+        """Adds the calls to `written`, and a message with the result of each."""
+        for call in calls:
+            tool_id = self._ids.outbound(call["id"])
+            arguments = call.get("input")
+            function = {
+                "name": self._names.wire(call["name"]),
+                "arguments": "{}" if arguments is None else dump_text(arguments),
+            }
+            written.append({"id": tool_id, "type": "function", "function": function})
+            result = self._answers[call["id"]]
+            content: str | list[Part] = MISSING_RESULT
+            if result is None:
+                self._ledger.drop("tool_use.without_result")
+            else:
+                content, shown = self._results.answer(result, tool_id)
+                self._shown += shown
+            self._messages.append({"role": "tool", "tool_call_id": tool_id, "content": content})
 
     def _append_assistant(self, message: Message) -> None:
         """Adds a message, to the one before if that is the assistant's too."""
@@ -157,39 +183,43 @@ class MessageWriter:
             if key in message:
                 last[key] = message[key]
 
-    def _no_content(self) -> str | None:
-        return None if self._profile.assistant_null_content else self._profile.empty_content
-
-    def _assistant_text(self, turn: Turn) -> tuple[str, list[Block]]:
-        """The content of an assistant's turn, and its thinking blocks."""
+    def _read_assistant(self, blocks: list[Block]) -> tuple[str, list[Block], list[Block]]:
+        """The text of an assistant's turn, its thinking blocks, and its calls."""
         texts: list[str] = []
         thinking: list[Block] = []
-        for block in turn.blocks:
-            block_type = block.get("type")
+        calls: list[Block] = []
+        for block in blocks:
+            kind = block.get("type")
             if "cache_control" in block:
                 self._ledger.drop("cache_control")
-            if block_type == "text":
+            if kind == "tool_use":
+                calls.append(block)
+            elif kind == "text":
                 texts.append(text_of(block))
-            elif block_type == "thinking":
+            elif kind == "thinking":
                 thinking.append(block)
-            elif is_server_tool(block_type) or block_type == "compaction":
-                told = flatten(block) if block_type != "compaction" else block.get("content")
-                if isinstance(told, str) and told:
-                    if texts and texts[-1] != PARAGRAPH:
-                        texts.append(PARAGRAPH)
-                    texts += [told, PARAGRAPH]
             else:
-                self._ledger.drop(f"content.{block_type}")
+                self._tell_other(block, kind, texts)
         if texts and texts[-1] == PARAGRAPH:
             texts.pop()
-        return (texts[0] if len(texts) == 1 else "".join(texts)), thinking
+        return (texts[0] if len(texts) == 1 else "".join(texts)), thinking, calls
+
+    def _tell_other(self, block: Block, kind: object, texts: list[str]) -> None:
+        """Adds what a block of the rarer types says to `texts`, as a paragraph."""
+        if is_server_tool(kind):
+            told: object = flatten(block)
+        elif kind == "compaction":
+            told = block.get("content")
+        else:
+            self._ledger.drop(f"content.{kind}")
+            return
+        if isinstance(told, str) and told:
+            if texts and texts[-1] != PARAGRAPH:
+                texts.append(PARAGRAPH)
+            texts += [told, PARAGRAPH]
 
     def _add_reasoning(self, message: Message, thinking: list[Block]) -> None:
-        history = self._profile.reasoning_history
-        if history == "none":
-            if thinking:
-                self._ledger.drop("thinking", len(thinking))
-            return
+        history = self._history
         texts, details = self._reasoning(thinking)
         text = "\n\n".join(texts)
         if history == "reasoning_details":
@@ -219,16 +249,8 @@ class MessageWriter:
                 details += provenance.details
         return texts, details
 
-    def _tool_call(self, call: ToolCall) -> Message:
-        arguments = "{}" if call.input is None else dump_text(call.input)
-        return {
-            "id": self._ids.outbound(call.id),
-            "type": "function",
-            "function": {"name": self._names.wire(call.name), "arguments": arguments},
-        }
-
     def _add_thought_signatures(
-        self, tool_calls: list[Message], calls: list[ToolCall], thinking: list[Block]
+        self, written: list[Message], calls: list[Block], thinking: list[Block]
     ) -> None:
         """Gemini's own signatures back to it; the first call of a turn must have one."""
         known: dict[str, str] = {}
@@ -236,18 +258,8 @@ class MessageWriter:
             provenance = envelope.read(block.get("signature"))
             if provenance is not None and provenance.provider == self._provider:
                 known |= provenance.thought_signatures
-        for number, (tool_call, call) in enumerate(zip(tool_calls, calls, strict=True)):
-            signature = known.get(call.client_id) or ("" if number else THOUGHT_SIGNATURE_SENTINEL)
+        for number, (message, call) in enumerate(zip(written, calls, strict=True)):
+            client_id = self._renamed.get(call["id"], call["id"])
+            signature = known.get(client_id) or ("" if number else THOUGHT_SIGNATURE_SENTINEL)
             if signature:
-                tool_call["extra_content"] = {"google": {"thought_signature": signature}}
-
-    def _tool_message(self, call: ToolCall) -> Message:
-        tool_id = self._ids.outbound(call.id)
-        message: Message = {"role": "tool", "tool_call_id": tool_id, "content": MISSING_RESULT}
-        result = call.result
-        if result is None:
-            self._ledger.drop("tool_use.without_result")
-            return message
-        message["content"], shown = self._results.answer(result, tool_id)
-        self._shown += shown
-        return message
+                message["extra_content"] = {"google": {"thought_signature": signature}}

@@ -13,7 +13,7 @@ from typing import Any
 
 from providers.routing import LONG_CONTEXT_SUFFIX, Target
 from proxy.errors import RequestRefused
-from proxy.formats.openai_chat.conversation import Conversation, normalise
+from proxy.formats.openai_chat.conversation import normalise
 from proxy.formats.openai_chat.encoding import dump_text
 from proxy.formats.openai_chat.identifiers import ToolNames, digest
 from proxy.formats.openai_chat.ledger import Ledger
@@ -90,7 +90,7 @@ def convert(
     return Converted(
         body=_with_escape_hatches(body, profile),
         tool_names=names.reverse(),
-        tool_ids=_tool_ids(conversation),
+        tool_ids=conversation.client_ids(),
         ledger=ledger,
     )
 
@@ -112,10 +112,6 @@ def stop_sequences(document: Mapping[str, Any]) -> list[str]:
     if not isinstance(sequences, list):
         return []
     return [text for text in sequences if isinstance(text, str) and text]
-
-
-def _tool_ids(conversation: Conversation) -> frozenset[str]:
-    return frozenset(call.client_id for call in conversation.calls())
 
 
 def _token_limit(document: Mapping[str, Any], profile: Profile) -> dict[str, int]:

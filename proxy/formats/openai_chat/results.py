@@ -28,36 +28,36 @@ class Results:
 
     def answer(self, result: Block, tool_id: str) -> tuple[str | list[Part], list[Part]]:
         """The content of the tool message, and the parts for the next user message."""
-        texts, media = self._content(result, tool_id)
-        text = texts[0] if len(texts) == 1 else "\n".join(texts)
+        media: list[Part] = []
+        text = result.get("content")
+        if not isinstance(text, str):
+            texts, media = self._content(text, tool_id)
+            text = texts[0] if len(texts) == 1 else "\n".join(texts)
         if result.get("is_error") is True:
             text = _as_error(text)
         text = text or self._profile.empty_content
         if media and self._inline:
             return ([text_part(text), *media] if text else media), []
-        return self._cached(text, result), media
+        if "cache_control" in result:
+            return self._cached(text, result["cache_control"]), media
+        return text, media
 
     def stray(self, block: Block) -> list[Part]:
         """A result without a call: told to the model as what it is."""
         self._ledger.drop("tool_result.without_call")
         self._ledger.drop_cache_control(block)
-        texts, media = self._content(block, "")
+        texts, media = self._content(block.get("content"), "")
         heading = f"[Result of an earlier tool call {block.get('tool_use_id', '')}]"
         return [text_part("\n".join([heading, *texts])), *media]
 
-    def _cached(self, text: str, result: Block) -> str | list[Part]:
-        if "cache_control" not in result:
-            return text
+    def _cached(self, text: str, cache_control: Any) -> str | list[Part]:
         if self._keep_cache_control and text:
-            return [{**text_part(text), "cache_control": result["cache_control"]}]
+            return [{**text_part(text), "cache_control": cache_control}]
         self._ledger.drop("cache_control")
         return text
 
-    def _content(self, result: Block, tool_id: str) -> tuple[list[str], list[Part]]:
+    def _content(self, content: Any, tool_id: str) -> tuple[list[str], list[Part]]:
         """Texts and media of a result; media are labelled where they stand apart from the call."""
-        content = result.get("content")
-        if isinstance(content, str):
-            return [content], []
         texts: list[str] = []
         media: list[Part] = []
         for block in blocks_of(content):

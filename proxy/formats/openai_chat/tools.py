@@ -149,7 +149,7 @@ def _mentions(tools: list[Tool], conversation: Conversation, profile: Profile) -
     mentions = _Mentions()
     deferred = any(tool.get("defer_loading") is True for tool in tools)
     if deferred or len(tools) > profile.max_tools:
-        mentions.called = {call.name for call in conversation.calls()}
+        mentions.called = {call["name"] for call in conversation.calls()}
     if deferred:
         mentions.loaded = set(_references(conversation))
     for change in conversation.tool_changes:
@@ -177,10 +177,12 @@ def _apply_change(change: Block, mentions: _Mentions) -> None:
 def _references(conversation: Conversation) -> Iterable[str]:
     """The tools that results of a tool search have named."""
     for turn in conversation.turns:
-        results = [call.result for call in turn.calls if call.result is not None]
-        for block in [*turn.blocks, *results]:
+        for block in turn.blocks:
             if block.get("type") in ("tool_result", "tool_search_tool_result"):
                 yield from _reference_names(block.get("content"))
+    for result in conversation.results.values():
+        if result is not None:
+            yield from _reference_names(result.get("content"))
 
 
 def _reference_names(content: Any) -> Iterable[str]:

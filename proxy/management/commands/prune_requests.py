@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from proxy.models import RequestLog
+from proxy.retention import prune
 
 DEFAULT_BATCH = 10_000
 
@@ -40,15 +40,3 @@ class Command(BaseCommand):
             raise CommandError("--days: that is before the calendar begins") from None
         count = prune(before, options["batch"])
         self.stdout.write(f"{count} {'call' if count == 1 else 'calls'} deleted.")
-
-
-def prune(before: datetime, batch: int) -> int:
-    """Delete the calls that began before a time, at most `batch` a transaction; how many."""
-    deleted = 0
-    while True:
-        old = RequestLog.objects.filter(time__lt=before).order_by("time")
-        keys = list(old.values_list("pk", flat=True)[:batch])
-        RequestLog.objects.filter(pk__in=keys).delete()
-        deleted += len(keys)
-        if len(keys) < batch:
-            return deleted

@@ -1,0 +1,1 @@
+"""How fast the proxy is, next to other servers, in one run: `python -m benchmarks`."""

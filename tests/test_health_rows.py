@@ -1,0 +1,53 @@
+"""Provider health in the database takes whatever the workers have seen."""
+
+from __future__ import annotations
+
+from asgiref.sync import sync_to_async
+
+from providers.database import DatabaseThread
+from providers.health import Caller, EventKind, HealthEvent, HealthKey, outcome_of
+from providers.health_keeper import HealthKeeper
+from providers.health_store import claim_leases, write_events
+from providers.models import Provider, ProviderHealth
+from providers.routing import ProviderSpec, Settings, Target
+from tests.proxy import WITH_DATABASE
+
+pytestmark = WITH_DATABASE
+
+NOW = 1_760_000_000.0
+
+
+def a_provider() -> Provider:
+    return Provider.objects.create(name="one", base_url="https://one.example", api_key="key-1")
+
+
+def test_more_keys_than_a_query_may_name_one_by_one_are_written_at_once() -> None:
+    provider = a_provider()
+    keys = [HealthKey(provider.pk, f"c{n % 7}", f"m{n}") for n in range(1500)]
+    events = [HealthEvent(key, EventKind.FAILURE, NOW, reason="429") for key in keys]
+    assert {row.key for row in write_events(events, Settings(), NOW)} == set(keys)
+    assert ProviderHealth.objects.count() == 1500
+
+
+def test_keys_that_share_credential_and_model_crosswise_are_kept_apart() -> None:
+    provider = a_provider()
+    every = [HealthKey(provider.pk, credential, model) for credential in "ab" for model in "xy"]
+    write_events([HealthEvent(key, EventKind.FAILURE, NOW) for key in every], Settings(), NOW)
+    (row,) = write_events([HealthEvent(every[0], EventKind.FAILURE, NOW)], Settings(), NOW)
+    assert (row.key, row.failures) == (every[0], 2)
+    assert claim_leases([every[0], every[3]], "worker", Settings(), NOW) == {}
+    assert sorted(ProviderHealth.objects.values_list("failures", flat=True)) == [1, 1, 1, 2]
+
+
+async def test_what_the_database_refuses_does_not_hold_up_what_comes_after_it() -> None:
+    provider = await sync_to_async(a_provider)()
+    keeper, thread, caller = HealthKeeper(lambda: NOW), DatabaseThread("test"), Caller()
+    for name in ("half an emoji \ud83d", "m"):
+        target = Target(ProviderSpec(provider.pk, "one", "https://one.example"), name)
+        (decision,) = keeper.admit([target], caller)
+        keeper.record(decision, caller, outcome_of(429, [], NOW))
+        await keeper.exchange(thread, 0)
+    await thread.close()
+    stored = await sync_to_async(lambda: list(ProviderHealth.objects.values_list("model")))()
+    assert stored == [("m",)]
+    assert not keeper.table.has_changes

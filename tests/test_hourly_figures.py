@@ -1,0 +1,167 @@
+"""Every hour adds up beside the rows, and outlives them."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+
+import pytest
+from django.db import connection, connections
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from providers.models import ProxySettings
+from proxy import retention
+from proxy.history import write_rows
+from proxy.models import HourlyFigures, RequestLog
+from proxy.records import CallRecord
+from proxy.rollup import hour_of
+from tests.calls import NOW, Tried, finished
+
+
+def figures(provider: str, time: float = NOW) -> dict[str, int]:
+    row = HourlyFigures.objects.filter(hour=hour_of(time), provider=provider).values().first()
+    return {name: count for name, count in (row or {}).items() if isinstance(count, int)}
+
+
+@pytest.mark.django_db
+def test_a_call_is_added_to_the_hour_of_who_answered_and_of_whoever_was_asked() -> None:
+    write_rows([finished(("a", 429), ("b", 200)), finished(("a", 200)), finished(("b", 200))])
+    first, second = figures("a"), figures("b")
+    assert (first["calls"], first["fallbacks"], first["attempts"], first["failures"]) == (
+        1,
+        0,
+        2,
+        1,
+    )
+    assert (second["calls"], second["fallbacks"]) == (2, 1)
+    assert (second["attempts"], second["failures"]) == (2, 0)
+    assert (second["input_tokens"], second["output_tokens"]) == (20, 40)
+    assert (second["cache_read_tokens"], second["cache_creation_tokens"]) == (600, 8)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("tried", "outcome", "errors", "failures"),
+    [
+        ((("a", 200),), "answered", 0, 0),
+        ((("a", 200),), "cancelled", 0, 0),
+        ((("a", 200),), "broken", 1, 1),
+        ((("a", 400),), "refused", 1, 0),
+        ((("a", 404),), "refused", 1, 0),
+        ((("a", 413),), "refused", 1, 0),
+        ((("a", 401),), "refused", 1, 1),
+        ((("a", 529),), "answered", 0, 1),
+        ((("a", None), ("a", 200)), "answered", 0, 0),
+    ],
+)
+def test_errors_are_calls_and_failures_are_attempts(
+    tried: tuple[Tried, ...], outcome: str, errors: int, failures: int
+) -> None:
+    write_rows([finished(*tried, outcome=outcome)])
+    found = figures("a")
+    assert (found["errors"], found["failures"]) == (errors, failures)
+    assert found["attempts"] == 1
+
+
+@pytest.mark.django_db
+def test_a_call_that_nobody_answered_is_nobodys() -> None:
+    write_rows([finished(("a", 500), outcome="failed")])
+    assert (figures("")["calls"], figures("")["errors"]) == (1, 1)
+    assert figures("a")["calls"] == 0 and figures("a")["failures"] == 1
+
+
+@pytest.mark.django_db
+def test_an_attempt_that_the_client_cancelled_says_nothing_about_the_provider() -> None:
+    record = finished(("a", 200), outcome="cancelled")
+    record.attempts[0].result, record.attempts[0].status = "cancelled", None
+    write_rows([record])
+    assert figures("a")["attempts"] == figures("a")["failures"] == 0
+
+
+@pytest.mark.django_db
+def test_only_messages_count() -> None:
+    write_rows([finished(("a", 200), path="/v1/messages/count_tokens")])
+    assert RequestLog.objects.count() == 1
+    assert not HourlyFigures.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_call_belongs_to_the_hour_in_which_it_began() -> None:
+    late = NOW // 3600 * 3600 + 3599.9
+    write_rows([finished(("a", 200), time=late), finished(("a", 200), time=late + 0.2)])
+    assert figures("a", late)["calls"] == figures("a", late + 0.2)["calls"] == 1
+    assert HourlyFigures.objects.count() == 2
+
+
+@pytest.mark.django_db
+def test_the_rows_and_their_figures_are_written_together_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(records: list[CallRecord]) -> None:
+        raise ValueError("no")
+
+    monkeypatch.setattr("proxy.history.add_figures", fail)
+    with pytest.raises(ValueError, match="no"):
+        write_rows([finished(("a", 200))])
+    assert not RequestLog.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_batch_costs_two_statements_more_however_large_it_is() -> None:
+    write_rows([finished(("a", 200), ("b", 200))])
+
+    def statements(count: int) -> int:
+        with CaptureQueriesContext(connection) as captured:
+            write_rows([finished(("a", 429), ("b", 200)) for _ in range(count)])
+        return len([q for q in captured if "proxy_hourlyfigures" in q["sql"]])
+
+    assert statements(1) == statements(200) == 2
+
+
+@pytest.mark.django_db(transaction=True, available_apps=["providers", "proxy"])
+def test_two_writers_at_once_lose_nothing() -> None:
+    def write() -> None:
+        for _ in range(5):
+            write_rows([finished(("a", 429), ("b", 200)), finished(("c", 200), ("a", 200))])
+        connections.close_all()
+
+    threads = [threading.Thread(target=write) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert figures("a")["calls"] == 15
+    assert figures("b")["calls"] == 15
+    assert figures("a")["attempts"] == 30
+
+
+# --- what is kept -----------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_what_is_older_than_the_settings_say_is_deleted_but_its_figures_stay() -> None:
+    now = timezone.now().timestamp()
+    write_rows([finished(("a", 200), time=now - days * 86400) for days in (40, 31, 29, 0)])
+    assert retention.prune_expired() is False
+    assert RequestLog.objects.count() == 2
+    assert sum(HourlyFigures.objects.values_list("calls", flat=True)) == 4
+
+
+@pytest.mark.django_db
+def test_zero_days_keeps_everything() -> None:
+    ProxySettings(retention_days=0).save()
+    write_rows([finished(("a", 200), time=NOW - 5000 * 86400)])
+    assert retention.prune_expired() is False
+    assert RequestLog.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_a_batch_is_deleted_at_a_time_the_oldest_first() -> None:
+    now = timezone.now().timestamp()
+    write_rows([finished(("a", 200), time=now - days * 86400) for days in (33, 35, 34)])
+    assert retention.prune_expired(batch=2) is True
+    [left] = RequestLog.objects.all()
+    assert timezone.now() - left.time < datetime.timedelta(days=33.5)
+    assert retention.prune_expired(batch=2) is False
+    assert not RequestLog.objects.exists()
