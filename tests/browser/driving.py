@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from selenium.webdriver import Chrome
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
@@ -87,6 +88,12 @@ class Browser:
         field = self.one(f"[name={name}]")
         field.clear()
         field.send_keys(value)
+
+    def drag_above(self, handle: WebElement, other: WebElement) -> None:
+        """By the mouse, a little past the upper edge of `other`."""
+        mouse = ActionChains(self.driver).click_and_hold(handle)
+        mouse.move_to_element_with_offset(other, 0, -6).pause(0.2)
+        mouse.move_by_offset(0, -6).pause(0.2).release().perform()
 
     def text(self, selector: str = "main") -> str:
         return self.one(selector).text

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-pytest.importorskip("selenium", reason="the Python package selenium is not installed")
-
-from tests.browser.driving import Browser
+if TYPE_CHECKING:
+    from tests.browser.driving import Browser
 
 PAGES = {
     "front page": "/admin/",

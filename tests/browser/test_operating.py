@@ -9,17 +9,15 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-pytest.importorskip("selenium", reason="the Python package selenium is not installed")
-
-from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.common.keys import Keys
-
-from tests.browser.driving import Browser
 from tests.browser.installation import Installation
 from tests.upstreams import DELTA, START, STOP, FakeProvider, event, stream
+
+if TYPE_CHECKING:
+    from tests.browser.driving import Browser
 
 TOOL = event(
     "content_block_start",
@@ -125,9 +123,7 @@ def _drag_to_the_top(browser: Browser) -> None:
     assert before[-1] == "new-one" or "new-one" in before
     handles = browser.all("#result_list .drag.handle")
     handle = handles[before.index("new-one")]
-    ActionChains(browser.driver).click_and_hold(handle).move_to_element_with_offset(
-        handles[0], 0, -6
-    ).pause(0.2).move_by_offset(0, -6).pause(0.2).release().perform()
+    browser.drag_above(handle, handles[0])
     browser.until(lambda: names(browser)[0] == "new-one")
 
     # What is on the screen has been saved, sooner or later.
@@ -201,9 +197,9 @@ def test_providers_are_reordered_with_the_keyboard(browser: Browser) -> None:
     browser.open("/admin/providers/provider/")
     before = names(browser)
     button = browser.one(f"[aria-label='Move {before[1]} up']")
-    button.send_keys(Keys.ENTER)
+    button.send_keys("\n")
     browser.until(lambda: names(browser)[:2] == [before[1], before[0]])
-    browser.one(f"[aria-label='Move {before[1]} down']").send_keys(Keys.SPACE)
+    browser.one(f"[aria-label='Move {before[1]} down']").send_keys(" ")
     browser.until(lambda: names(browser) == before)
 
 
