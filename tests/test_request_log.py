@@ -361,6 +361,17 @@ async def test_a_stop_waits_for_a_stream_that_ends_in_time() -> None:
             assert call.outcome == "answered"
 
 
+async def test_a_stop_waits_for_calls_that_take_their_time_to_end() -> None:
+    async with running_proxy() as proxy:
+        with proxy.runtime.live_call():
+            stopping = asyncio.create_task(proxy.stop())
+            done, _ = await asyncio.wait([stopping], timeout=0.5)
+            assert not done
+            proxy.runtime.keep_record(record(1))
+        await stopping
+        assert len(await proxy.log(0)) == 1
+
+
 def record(number: int) -> CallRecord:
     return CallRecord(
         request_id=f"req_{number}",
