@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy.formats.openai_chat.messages import REASONING_UNKNOWN
+from proxy.formats.openai_chat.reasoning_history import REASONING_UNKNOWN
 from tests.openai_dialect import (
     IMAGE,
     IMAGE_PART,

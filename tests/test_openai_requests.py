@@ -12,8 +12,8 @@ import pytest
 
 from proxy.errors import AnswerLocally, RequestRefused
 from proxy.formats.openai_chat import OPENAI_CHAT
-from proxy.formats.openai_chat.messages import THOUGHT_SIGNATURE_SENTINEL
 from proxy.formats.openai_chat.profile import profile_for
+from proxy.formats.openai_chat.reasoning_history import THOUGHT_SIGNATURE_SENTINEL
 from proxy.formats.openai_chat.request import convert
 from tests.openai_dialect import (
     GENERIC,

@@ -23,7 +23,10 @@ def dump(value: Any) -> bytes:
 
 
 def dump_text(value: Any) -> str:
-    return dump(value).decode()
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        return dump(value).decode()
 
 
 def mend(text: str) -> str:

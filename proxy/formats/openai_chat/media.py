@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxy.formats.openai_chat.conversation import Block, blocks_of, text_of
+from proxy.formats.openai_chat.content import Block, blocks_of, text_of
 from proxy.formats.openai_chat.ledger import Ledger
 from proxy.formats.openai_chat.profile import Profile
 

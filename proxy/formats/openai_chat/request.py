@@ -20,6 +20,7 @@ from proxy.formats.openai_chat.ledger import Ledger
 from proxy.formats.openai_chat.messages import Message, MessageWriter
 from proxy.formats.openai_chat.profile import Profile
 from proxy.formats.openai_chat.reasoning import OFF, reasoning_params, wanted_effort
+from proxy.formats.openai_chat.reasoning_history import ReasoningHistory
 from proxy.formats.openai_chat.schema import clean_schema, is_strict
 from proxy.formats.openai_chat.tools import function_tools, offered_tools, tool_choice_params
 
@@ -69,10 +70,11 @@ def convert(
     names = ToolNames([tool["name"] for tool in tools], profile)
     effort = wanted_effort(document)
     response_format, instructions = _structured_output(document, profile)
-    writer = MessageWriter(
-        profile, str(target.provider.id), names, ledger, reasoning_off=effort == OFF
+    reasoning = ReasoningHistory(
+        profile, str(target.provider.id), ledger, reasoning_off=effort == OFF
     )
-    messages = _arranged(writer.write(conversation, instructions), profile)
+    writer = MessageWriter(conversation, profile, names, reasoning, ledger)
+    messages = _arranged(writer.write(instructions), profile)
     body: dict[str, Any] = {
         "model": target.model.removesuffix(LONG_CONTEXT_SUFFIX),
         "messages": messages,
@@ -90,7 +92,7 @@ def convert(
     return Converted(
         body=_with_escape_hatches(body, profile),
         tool_names=names.reverse(),
-        tool_ids=conversation.client_ids(),
+        tool_ids=conversation.pairs.client_ids(),
         ledger=ledger,
     )
 

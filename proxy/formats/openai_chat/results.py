@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxy.formats.openai_chat.conversation import Block, blocks_of, text_of
+from proxy.formats.openai_chat.content import Block, blocks_of, text_of
 from proxy.formats.openai_chat.encoding import dump_text
 from proxy.formats.openai_chat.ledger import Ledger
 from proxy.formats.openai_chat.media import Media, Part, search_result_text, text_part
@@ -26,21 +26,22 @@ class Results:
         self._inline = profile.tool_images == "inline"
         self._keep_cache_control = keeps_cache_control(profile)
 
-    def answer(self, result: Block, tool_id: str) -> tuple[str | list[Part], list[Part]]:
-        """The content of the tool message, and the parts for the next user message."""
-        media: list[Part] = []
-        text = result.get("content")
+    def answer(self, result: Block, tool_id: str, shown: list[Part]) -> str | list[Part]:
+        """The content of the tool message; adds to `shown` what the next user message shows."""
+        text, media = result.get("content"), None
         if not isinstance(text, str):
             texts, media = self._content(text, tool_id)
-            text = texts[0] if len(texts) == 1 else "\n".join(texts)
+            text = "\n".join(texts)
         if result.get("is_error") is True:
             text = _as_error(text)
         text = text or self._profile.empty_content
-        if media and self._inline:
-            return ([text_part(text), *media] if text else media), []
+        if media:
+            if self._inline:
+                return [text_part(text), *media] if text else media
+            shown += media
         if "cache_control" in result:
-            return self._cached(text, result["cache_control"]), media
-        return text, media
+            return self._cached(text, result["cache_control"])
+        return text
 
     def stray(self, block: Block) -> list[Part]:
         """A result without a call: told to the model as what it is."""

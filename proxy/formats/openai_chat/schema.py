@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import orjson
 Schema = dict[str, Any]
 
 _IDENTITIES = ("$schema", "$id")
+_IDENTITY_KEY = re.compile(rb'"\$(?:schema|id)":')
 _SCHEMA_MAPS = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
 _LITERAL = ("enum", "const", "default", "examples", "required", "example")
 _GEMINI_UNKNOWN = frozenset(
@@ -39,7 +41,9 @@ def clean_schema(schema: Any, dialect: str) -> Schema:
     if dialect == "gemini":
         cleaned = _Gemini(schema).clean()
     else:
-        cleaned = {key: value for key, value in schema.items() if key not in _IDENTITIES}
+        cleaned = dict(schema)
+        for key in _IDENTITIES:
+            cleaned.pop(key, None)
         cleaned = _standard(cleaned) if _needs_cleaning(cleaned) else cleaned
     if not isinstance(cleaned.get("type"), str):
         cleaned = {"type": "object", **{k: v for k, v in cleaned.items() if k != "type"}}
@@ -77,7 +81,7 @@ def _needs_cleaning(schema: Schema) -> bool:
         text = orjson.dumps(schema)
     except orjson.JSONEncodeError:
         return True
-    if b'"$schema":' in text or b'"$id":' in text:
+    if _IDENTITY_KEY.search(text):
         return True
     return text.count(b'"type":"object"') > text.count(b'"properties":{')
 

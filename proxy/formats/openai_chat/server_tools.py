@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxy.formats.openai_chat.conversation import Block
+from proxy.formats.openai_chat.content import Block
 from proxy.formats.openai_chat.encoding import dump_text
 
 _MAIN_INPUTS = ("query", "url", "code", "command", "path")

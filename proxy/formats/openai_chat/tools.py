@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxy.formats.openai_chat.conversation import Block, Conversation, blocks_of
+from proxy.formats.openai_chat.content import Block, blocks_of
+from proxy.formats.openai_chat.conversation import Conversation
 from proxy.formats.openai_chat.identifiers import ToolNames
 from proxy.formats.openai_chat.ledger import Ledger
 from proxy.formats.openai_chat.profile import Profile
@@ -180,7 +181,7 @@ def _references(conversation: Conversation) -> Iterable[str]:
         for block in turn.blocks:
             if block.get("type") in ("tool_result", "tool_search_tool_result"):
                 yield from _reference_names(block.get("content"))
-    for result in conversation.results.values():
+    for result in conversation.pairs.results.values():
         if result is not None:
             yield from _reference_names(result.get("content"))
 
