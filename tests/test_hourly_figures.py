@@ -101,7 +101,7 @@ def test_the_rows_and_their_figures_are_written_together_or_not_at_all(
     def fail(records: list[CallRecord]) -> None:
         raise ValueError("no")
 
-    monkeypatch.setattr("proxy.logbook.add_figures", fail)
+    monkeypatch.setattr("proxy.history.add_figures", fail)
     with pytest.raises(ValueError, match="no"):
         write_rows([finished(("a", 200))])
     assert not RequestLog.objects.exists()
