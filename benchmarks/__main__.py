@@ -11,12 +11,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
+import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from benchmarks import report, servers
-from benchmarks.processes import load_generator, mock_upstream
+from benchmarks.processes import ROOT, load_generator, mock_upstream
 from benchmarks.servers import Server
 from benchmarks.workloads import WORKLOADS, Length, Measured, measure
 
@@ -43,10 +46,27 @@ def main() -> int:
                         report.progress(number, result)
         starts = {server.name: server.start_seconds for server in found if server.pid}
     document = report.summary(results, starts)
+    if not length.only or "micro" in length.only:
+        document["micro"] = _micro(proxy_core, short=arguments.short)
     print(report.table(document))
     if arguments.json:
         arguments.json.write_text(json.dumps(document, indent=1) + "\n")
     return 1 if any(result.error for result in results if _is_ours(result)) else 0
+
+
+def _micro(core: int, *, short: bool) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", "benchmarks.micro", *(["--short"] if short else [])]
+    done = subprocess.run(
+        ["taskset", "-c", str(core), *command] if shutil.which("taskset") else command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"benchmarks.micro: {done.stderr[-2000:]}")
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
 
 
 def _is_ours(result: Measured) -> bool:

@@ -56,9 +56,17 @@ def table(document: Mapping[str, Any]) -> str:
         lines += [_line(row, base) for row in rows]
     lines += ["", "Seconds until the first request is answered:"]
     lines += [f"  {name:20} {value:5.2f}" for name, value in document["start_seconds"].items()]
+    if document.get("micro"):
+        lines += ["", "Single steps:"]
+        lines += [_figure(figure) for figure in document["micro"]]
     for result in document["failed"]:
         lines.append(f"FAILED {result['workload']} {result['server']}: {result['error'][:300]}")
     return "\n".join(lines)
+
+
+def _figure(figure: Mapping[str, Any]) -> str:
+    value = f"{figure['value']:,.2f} {figure['unit']}"
+    return f"  {figure['name']:42} {value:>16}   (goal: {figure['goal']})"
 
 
 _HEADINGS = (

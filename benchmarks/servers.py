@@ -227,7 +227,11 @@ def _litellm_configuration(upstream: int) -> dict[str, object]:
             model("refuse-openai", f"anthropic/{MODEL}", "/refuse"),
             model("chat", "openai/gpt-4o", "/chat/v1"),
         ],
-        "litellm_settings": {"num_retries": 0, "request_timeout": 120},
+        "litellm_settings": {
+            "num_retries": 0,
+            "request_timeout": 120,
+            "use_chat_completions_url_for_anthropic_messages": True,
+        },
         "router_settings": {
             "num_retries": 0,
             "disable_cooldowns": True,

@@ -15,22 +15,22 @@ def emit(event: str, *, level: int = logging.INFO, **fields: object) -> None:
         logger.handle(EventRecord(level, event, kept))
 
 
+_UNKNOWN = dict.fromkeys(logging.makeLogRecord({}).__dict__) | {"filename": "", "lineno": 0}
+
+
 class EventRecord(logging.LogRecord):
     """A record without what no event names: its line of code, thread, process and task.
 
     To find those out takes ten times as long as all the rest.
     """
 
-    args = exc_info = exc_text = stack_info = taskName = None
-    thread = threadName = process = processName = None
-    pathname = filename = module = funcName = ""
-    lineno = 0
-    relativeCreated = msecs = 0.0
-
     def __init__(self, level: int, event: str, fields: dict[str, object]) -> None:
-        self.name = logger.name
-        self.msg = event
-        self.levelno = level
-        self.levelname = logging.getLevelName(level)
-        self.created = time.time()
-        self.fields = fields
+        self.__dict__.update(
+            _UNKNOWN,
+            name=logger.name,
+            msg=event,
+            levelno=level,
+            levelname=logging.getLevelName(level),
+            created=time.time(),
+            fields=fields,
+        )

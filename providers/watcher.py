@@ -31,6 +31,7 @@ class Watcher:
         self._thread = DatabaseThread("watcher")
         self._task: asyncio.Task[None] | None = None
         self._failed = False
+        self._stopping = False
 
     async def start(self) -> None:
         """Read everything once, so that the first call finds it; then watch."""
@@ -40,7 +41,9 @@ class Watcher:
     async def stop(self) -> None:
         """Share the last news and stop."""
         if self._task is not None:
-            self._task.cancel()
+            # Not cancelled: what it is writing would be written, and then written once more.
+            self._stopping = True
+            self._health.changed.set()
             await asyncio.wait([self._task])
         await self._try_refresh()
         await self._thread.close()
@@ -61,7 +64,7 @@ class Watcher:
         await self._knowledge.exchange(self._thread, versions.knowledge)
 
     async def _watch(self) -> None:
-        while True:
+        while not self._stopping:
             try:
                 async with asyncio.timeout(self._poll_seconds):
                     await self._health.changed.wait()

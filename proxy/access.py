@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+from providers.models import TOKEN_PREFIX
 from providers.routing import Snapshot, TokenSpec
 from proxy.errors import NotAuthenticated
 from proxy.wire import HeaderPairs, header
@@ -13,6 +14,7 @@ TOKEN_HEADER = b"x-ccf-api-key"
 SKIP_HEADER = b"x-ccf-debug-skip-anthropic"
 _CREDENTIAL_HEADERS = (b"authorization", b"x-api-key")
 _BEARER = b"bearer "
+_OURS = TOKEN_PREFIX.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ def identify(headers: HeaderPairs, snapshot: Snapshot, *, allow_anonymous: bool)
     """Authenticate a call. Raises `NotAuthenticated`.
 
     The token may come as x-ccf-api-key, as Bearer or as x-api-key. Every header
-    that carries one of our tokens is removed, so that none ever leaves the proxy.
+    that carries one of our tokens is removed, so that none ever leaves the proxy;
+    not even one that is disabled here.
     """
     token: TokenSpec | None = None
     kept = []
@@ -42,9 +45,11 @@ def identify(headers: HeaderPairs, snapshot: Snapshot, *, allow_anonymous: bool)
             if name == TOKEN_HEADER:
                 token = token or _find(value, snapshot)
             continue
-        if name in _CREDENTIAL_HEADERS and (found := _find(_bare(value), snapshot)):
+        if name in _CREDENTIAL_HEADERS:
+            found = _find(_bare(value), snapshot)
             token = token or found
-            continue
+            if found or _bare(value).strip().startswith(_OURS):
+                continue
         kept.append(pair)
     if token is None and not allow_anonymous:
         raise NotAuthenticated(_why(headers))

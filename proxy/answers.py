@@ -62,7 +62,7 @@ def answered(
 
 def as_reply(failure: Failure, target: Target, call: Call) -> ErrorReply:
     """A failure as the client would hear it, in our words where the provider has said nothing."""
-    if isinstance(failure, UpstreamRefused) and failure.reply.status >= 400:
+    if isinstance(failure, UpstreamRefused) and 400 <= failure.reply.status < 600:
         return failure.reply
     if isinstance(failure, RequestRefused):
         status = received = failure.status

@@ -72,7 +72,7 @@ async def ask(
     try:
         head = await exchange.head(deadline)
         if not 200 <= head.status < 300:
-            body = await _read_error_body(exchange, limits.idle)
+            body = await _read_error_body(exchange, deadline, limits.idle)
             raise UpstreamRefused(translation.read_error(head.status, head.headers, body))
         if call.stream:
             return await _commit_stream(exchange, head, translation, deadline, last_resort)
@@ -174,12 +174,12 @@ async def _read_body(exchange: Exchange, deadline: Deadline, idle: float, most: 
     return b"".join(chunks)
 
 
-async def _read_error_body(exchange: Exchange, idle: float) -> bytes:
-    """The body of an error, or as much of it as came."""
+async def _read_error_body(exchange: Exchange, deadline: Deadline, idle: float) -> bytes:
+    """The body of an error, or as much of it as came in time: others wait for their turn."""
     chunks, size = [], 0
     try:
         while size < MAX_ERROR_BYTES:
-            chunk = await exchange.chunk(Deadline.after(idle, "idle"))
+            chunk = await exchange.chunk(Deadline.after(idle, "idle").or_earlier(deadline))
             if not chunk:
                 break
             chunks.append(chunk)

@@ -8,6 +8,7 @@ ProxyError
 │   ├── RequestTooLarge        413
 │   └── NoProvider             502, nothing is configured that could answer
 ├── RequestRefused           a wire format cannot carry this request
+│   └── AttemptCrashed         the proxy itself failed over it
 ├── AnswerLocally            a wire format knows the answer without asking
 └── UpstreamFailure          one attempt failed; the relay decides what follows
     ├── NetworkFailure         no connection, or it broke
@@ -107,6 +108,13 @@ class RequestRefused(ProxyError):
         self.message = message
         self.status = status
         self.final = final
+
+
+class AttemptCrashed(RequestRefused):
+    """A bug of the proxy, met on the way to one provider: the others may answer all the same."""
+
+    def __init__(self) -> None:
+        super().__init__("the proxy failed on this attempt; see its log", status=500)
 
 
 class AnswerLocally(ProxyError):

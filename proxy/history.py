@@ -14,11 +14,8 @@ from django.db import connection, models, transaction
 from django.db.backends.utils import CursorWrapper
 
 from proxy.models import Attempt, RequestLog
-from proxy.records import MAX_MESSAGE, AttemptRecord, CallRecord
+from proxy.records import MAX_INTEGER, MAX_MESSAGE, AttemptRecord, CallRecord, counted
 from proxy.rollup import add_figures
-
-MAX_INTEGER = 2**31 - 1
-"""What Postgres takes; who has used more tokens than that in one call is making them up."""
 
 Row = dict[str, Any]
 """Values by the names of the model's fields, all of them but an automatic key."""
@@ -89,10 +86,10 @@ def _call_row(key: int, record: CallRecord, keep_message: bool) -> Row:
         "error": _clean(record.error, MAX_MESSAGE) if keep_message else "",
         "first_byte_ms": None if record.first_byte is None else _ms(record.first_byte),
         "duration_ms": _ms(record.duration),
-        "input_tokens": _count(usage.input),
-        "output_tokens": _count(usage.output),
-        "cache_read_tokens": _count(usage.cache_read),
-        "cache_creation_tokens": _count(usage.cache_creation),
+        "input_tokens": counted(usage.input),
+        "output_tokens": counted(usage.output),
+        "cache_read_tokens": counted(usage.cache_read),
+        "cache_creation_tokens": counted(usage.cache_creation),
         "usage_estimated": usage.estimated,
         "body_hash": record.body_hash,
         "bytes_in": record.bytes_in,
@@ -125,10 +122,6 @@ def _attempt_row(call: int, number: int, attempt: AttemptRecord, keep_message: b
 
 def _ms(seconds: float) -> int:
     return min(max(0, round(seconds * 1000)), MAX_INTEGER)
-
-
-def _count(tokens: int | None) -> int | None:
-    return None if tokens is None else min(tokens, MAX_INTEGER)
 
 
 def _clean(text: str, length: int) -> str:

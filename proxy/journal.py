@@ -17,6 +17,8 @@ from proxy.records import AttemptRecord, CallRecord
 from proxy.redaction import redact
 from proxy.wire import UpstreamRequest
 
+logger = logging.getLogger("ccf.relay")
+
 
 def note_skip(record: CallRecord, decision: Decision, reason: str) -> None:
     """A provider is not asked, and why."""
@@ -103,6 +105,12 @@ def note_failure(
         error_type=attempt.error_type,
         milliseconds=round(attempt.duration * 1000),
     )
+
+
+def emit_crash(record: CallRecord, bug: Exception) -> None:
+    """A bug was met on the way to one provider."""
+    fields = {"request_id": record.request_id}
+    logger.error("attempt.crash", exc_info=bug, extra={"fields": fields})
 
 
 def said_by(failure: Failure, call: Call, target: Target) -> str:

@@ -15,7 +15,14 @@ from proxy.answers import JSON, Answer, all_failed, answered, as_reply, our_head
 from proxy.attempt import ask
 from proxy.call import Call
 from proxy.deadlines import Deadline
-from proxy.errors import InvalidRequest, NotFound, RequestRefused, UpstreamFailure, UpstreamRefused
+from proxy.errors import (
+    InvalidReply,
+    InvalidRequest,
+    NotFound,
+    RequestRefused,
+    UpstreamFailure,
+    UpstreamRefused,
+)
 from proxy.formats import FORMATS
 from proxy.formats.estimate import estimate_input_tokens
 from proxy.formats.headers import to_client
@@ -75,6 +82,8 @@ async def pass_through(
     exchange = upstream.send(request, limits.connect)
     try:
         head = await exchange.head(Deadline.after(limits.first_byte, "first byte"))
+        if not 200 <= head.status < 600:
+            raise InvalidReply(f"status {head.status} where an answer was expected")
     except UpstreamFailure as failure:
         exchange.abandon()
         note_failure(record, attempt, target, call, failure)

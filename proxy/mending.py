@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from providers.knowledge import Knowledge
@@ -16,6 +17,8 @@ from proxy.wire import ErrorReply
 
 MENDABLE = frozenset({400, 413, 415, 422, 500, 501})
 """Statuses that a repair may answer to; each repair has its own among them."""
+
+logger = logging.getLogger("ccf.repairs")
 
 
 class Mending:
@@ -36,7 +39,12 @@ class Mending:
         reply = failure.reply
         if not {reply.status, reply.upstream_status} & MENDABLE:
             return False
-        return self._apply(reply, failure)
+        try:
+            return self._apply(reply, failure)
+        except Exception:
+            # What the provider has said is worth more than that a repair has failed.
+            logger.exception("repair.crash", extra={"fields": {"provider": self.target.name}})
+            return False
 
     def _apply(self, reply: ErrorReply, failure: UpstreamRefused) -> bool:
         draft = self._draft or draft_of(self.call)

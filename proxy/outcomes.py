@@ -93,15 +93,20 @@ def may_retry(failure: Failure) -> bool:
     return isinstance(failure, NetworkFailure)
 
 
+_SHORT_RESULTS = {
+    "NetworkFailure": "network",
+    "RequestRefused": "refused",
+    "AttemptCrashed": "crash",
+}
+
+
 def short_result(failure: Failure) -> str:
     """One word for the trail: a status, or what happened instead."""
     if isinstance(failure, UpstreamRefused):
         return str(failure.reply.meant_status or failure.reply.status)
     if isinstance(failure, TimeLimitExceeded):
         return "timeout"
-    return {"NetworkFailure": "network", "RequestRefused": "refused"}.get(
-        type(failure).__name__, "invalid"
-    )
+    return _SHORT_RESULTS.get(type(failure).__name__, "invalid")
 
 
 def rejects_our_key(reply: ErrorReply, provider: ProviderSpec) -> bool:

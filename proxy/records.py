@@ -13,6 +13,8 @@ from urllib.parse import quote
 from proxy.usage import Usage
 
 MAX_MESSAGE = 500
+MAX_INTEGER = 2**31 - 1
+"""What Postgres takes; who has used more tokens than that in one call is making them up."""
 
 
 @dataclass(slots=True)
@@ -102,3 +104,8 @@ class CallRecord:
 def header_safe(name: str) -> str:
     """A provider's name inside a header: printable ASCII, no separators."""
     return quote(name, safe=" ()[]!#$&'*+.:@/-_")
+
+
+def counted(tokens: int | None) -> int | None:
+    """A number of tokens that fits every database."""
+    return None if tokens is None else min(tokens, MAX_INTEGER)

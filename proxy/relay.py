@@ -19,6 +19,7 @@ from proxy.deadlines import Deadline
 from proxy.endings import StreamEnding
 from proxy.errors import (
     AnswerLocally,
+    AttemptCrashed,
     Failure,
     NoProvider,
     RequestRefused,
@@ -27,6 +28,7 @@ from proxy.errors import (
 from proxy.fitting import Fitting
 from proxy.health_outcomes import health_outcome
 from proxy.journal import (
+    emit_crash,
     note_admission,
     note_attempt,
     note_failure,
@@ -134,7 +136,9 @@ class Relay:
             if verdict_of(failure, target.provider) is Verdict.GIVE_UP:
                 record.provider = target.name
                 return answered(record, reply.status, reply.headers, reply.body, "refused", said)
-            final.add(reply, target.provider, said)
+            # Whatever a provider has said is worth more than that we have failed.
+            if final.is_empty or not isinstance(failure, AttemptCrashed):
+                final.add(reply, target.provider, said)
             return None
 
     async def _ask_one(
@@ -177,6 +181,10 @@ class Relay:
                     verdict = mending.verdict(failure)
                     self._learn(conversation, decision, verdict, attempt.error_message)
                     raise verdict from None
+            except Exception as bug:
+                emit_crash(record, bug)
+                note_failure(record, attempt, target, conversation.call, crash := AttemptCrashed())
+                raise crash from None
             except asyncio.CancelledError:
                 record.end_attempt(attempt, "cancelled")
                 self._health.record(decision, conversation.caller, CANCELLED)

@@ -10,7 +10,7 @@ from django.db.models import F
 
 from proxy.call import MESSAGES
 from proxy.models import HourlyFigures, RequestLog
-from proxy.records import AttemptRecord, CallRecord
+from proxy.records import AttemptRecord, CallRecord, counted
 
 Key = tuple[datetime.datetime, str]
 """The hour, in UTC, and a provider's name."""
@@ -66,10 +66,10 @@ def _of_call(record: CallRecord) -> dict[str, int]:
         "calls": 1,
         "fallbacks": int(record.fell_back),
         "errors": int(record.outcome in ERRORS),
-        "input_tokens": record.usage.input or 0,
-        "output_tokens": record.usage.output or 0,
-        "cache_read_tokens": record.usage.cache_read or 0,
-        "cache_creation_tokens": record.usage.cache_creation or 0,
+        "input_tokens": counted(record.usage.input) or 0,
+        "output_tokens": counted(record.usage.output) or 0,
+        "cache_read_tokens": counted(record.usage.cache_read) or 0,
+        "cache_creation_tokens": counted(record.usage.cache_creation) or 0,
     }
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from django.conf import settings
 
+from providers.database import DatabaseThread
 from providers.events import emit
 from providers.health_keeper import HealthKeeper
 from providers.knowledge_store import KnowledgeKeeper
@@ -31,6 +32,7 @@ class Runtime:
         self.knowledge = KnowledgeKeeper()
         self.watcher = Watcher(self.health, self.knowledge)
         self.logbook = Logbook(settings.LOG_QUEUE_SIZE)
+        self.queries = DatabaseThread("queries")
         self.relay = Relay(self.upstream, self.health, self.knowledge.table)
         self._live = 0
         self._idle = asyncio.Event()
@@ -80,3 +82,4 @@ class Runtime:
         await self.upstream.close()
         await self.watcher.stop()
         await self.logbook.close()
+        await self.queries.close()

@@ -65,6 +65,9 @@ class CommittedStream:
         except UpstreamFailure as failure:
             self._end(failure)
             raise StreamBroken(failure.message) from failure
+        except Exception:
+            self._end(ProxyError("the proxy failed on this stream; see its log"))
+            raise
         self._on_data(data)
         return data
 

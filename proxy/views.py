@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import orjson
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.urls import reverse
 
@@ -88,7 +87,8 @@ async def count_tokens(request: ApiRequest, request_id: str) -> RelayResponse:
 
 @in_envelope
 async def models(request: ApiRequest, request_id: str) -> RelayResponse:
-    answerer = _by(lookups.models)
+    # With a key of ours models are read, and nothing else is done to them.
+    answerer = _by(lookups.models if request.method == "GET" else lookups.pass_through)
     return await _serve(request, request_id, _path(request), answerer, has_model=False)
 
 
@@ -108,8 +108,7 @@ async def status(request: ApiRequest, request_id: str) -> RelayResponse:
     query = parse_qs(request.query.decode("latin-1"))
     session_id = _text(request, b"x-claude-code-session-id") or query.get("session", [""])[0]
     if session_id:
-        figures = sync_to_async(session_figures, thread_sensitive=False)
-        body["session"] = await figures(session_id[:128])
+        body["session"] = await runtime.queries.run(session_figures, session_id[:128])
     return RelayResponse(200, [JSON], orjson.dumps(body))
 
 
@@ -128,6 +127,8 @@ async def healthz(request: ApiRequest) -> RelayResponse:
 
 def _path(request: ApiRequest) -> str:
     """The path as it came, but for the doubled /v1 of those who put one into the base URL."""
+    if not {".", ".."}.isdisjoint(request.path.split("/")):
+        raise NotFound(f"{request.path}: no such endpoint")
     return request.raw_path.removeprefix("/v1" if request.path.startswith("/v1/v1/") else "")
 
 

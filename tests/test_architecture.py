@@ -97,7 +97,9 @@ def test_nothing_imports_an_admin_or_a_command() -> None:
     targets = [m for m in FILES if m.endswith(".admin") or ".management" in m]
     assert len(targets) > 4
     for package in PACKAGES:
-        assert offenders(package, *targets) == {}
+        found = offenders(package, *targets)
+        # An admin may build on the one of the package below.
+        assert {m: names for m, names in found.items() if not m.endswith(".admin")} == {}
 
 
 PURE = (
@@ -172,8 +174,10 @@ def test_what_is_pure_uses_only_what_is_pure() -> None:
 
 LAYERS = (
     # From the bottom to the top: a module uses its own layer and those below it.
-    {"wire", "errors", "usage", "deadlines", "redaction", "sse", "records", "call"},
-    {"formats", "rectifiers", "upstream", "outcomes", "responses", "access", "models"},
+    {"wire", "errors", "usage", "deadlines", "redaction", "sse", "records", "call", "transport"},
+    {"formats", "rectifiers", "inflating", "outcomes", "responses", "access", "models"},
+    {"upstream", "rollup", "retention", "kept_headers"},
+    {"history"},
     {"attempt", "answers", "health_outcomes", "mending", "preparing", "logbook", "status"},
     {"stream", "journal", "fitting"},
     {"endings", "relay", "lookups"},
@@ -185,12 +189,23 @@ BESIDE = {
     # Admin pages, commands and what they share: they use the layers, no layer uses them.
     "admin",
     "apps",
+    "call_page",
+    "charts",
+    "connection_test",
+    "connection_views",
+    "csv_export",
+    "dashboard",
+    "figures",
     "first_run",
     "history_filters",
+    "history_links",
     "history_pages",
     "listening",
     "management",
     "profile_check",
+    "reproduce",
+    "settings_admin",
+    "site",
     "viewers",
 }
 

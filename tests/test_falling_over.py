@@ -10,6 +10,13 @@ from collections.abc import Iterable
 
 import pytest
 
+from providers.routing import Target
+from proxy.call import Call
+from proxy.errors import Failure
+from proxy.formats.anthropic import AnthropicStream
+from proxy.formats.openai_chat.format import OpenAIChat
+from proxy.mending import Mending
+from proxy.wire import ErrorReply
 from tests.proxy import WITH_DATABASE, Proxy, body_of, fallback, primary, running_proxy, until
 from tests.raw_http import Aborted, Reply
 from tests.upstreams import (
@@ -287,6 +294,63 @@ async def test_a_stream_that_dies_after_the_commit_is_aborted_behind_its_last_wh
                 assert answer.aborted, case
                 assert answer["x-ccf-attempts"] == "anthropic-primary=200"
             assert other.requests == []
+
+
+async def test_a_stream_that_the_proxy_fails_on_is_not_said_to_be_cancelled_by_its_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = asyncio.Event()
+
+    def crash(self: AnthropicStream, data: bytes) -> bytes:
+        raise RuntimeError("a bug")
+
+    async with FakeProvider(stream(START, BLOCK, gate, HELLO, STOP)) as up:
+        async with running_proxy(primary(up)) as proxy, proxy.open() as client:
+            await client.head()
+            await client.chunk()
+            monkeypatch.setattr(AnthropicStream, "feed", crash)
+            gate.set()
+            with pytest.raises(Aborted):
+                await client.chunk()
+            (call,) = await proxy.log(1)
+            assert call.outcome == "broken"
+            assert "a bug" not in call.error
+
+
+async def test_a_crash_over_one_providers_dialect_costs_nobody_elses_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def crash(self: OpenAIChat, call: Call, target: Target) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(OpenAIChat, "translate", crash)
+    limit = refuse(429, "slow down", "rate_limit_error", [(b"retry-after", b"7")])
+    async with FakeProvider(limit) as up, FakeProvider(ok()) as other, FakeProvider(ok()) as third:
+        broken = fallback(other, format="openai")
+        async with running_proxy(primary(up), broken, fallback(third, "third")) as proxy:
+            trail = "anthropic-primary=429,openrouter=crash"
+            assert (await proxy.call())["x-ccf-attempts"] == f"{trail},third=200"
+            third.script(refuse(400))
+            answer = await proxy.call()
+            assert (answer.status, answer["retry-after"]) == (429, "7")
+        async with running_proxy(fallback(other, format="openai")) as proxy:
+            assert (await proxy.call()).error_type == "api_error"
+
+
+async def test_a_crash_of_a_repair_leaves_the_providers_own_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def crash(self: Mending, reply: ErrorReply, failure: Failure) -> bool:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Mending, "_apply", crash)
+    async with FakeProvider(refuse(400, "prompt is too long")) as up:
+        async with running_proxy(primary(up)) as proxy:
+            answer = await proxy.call()
+            assert (answer.status, answer.body) == (
+                400,
+                error_body("api_error", "prompt is too long"),
+            )
 
 
 async def test_an_error_event_after_the_commit_is_passed_on() -> None:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from typing import Any
+
+import pytest
 from asgiref.sync import sync_to_async
 
 from providers.database import DatabaseThread
-from providers.health import Caller, EventKind, HealthEvent, HealthKey, outcome_of
+from providers.health import (
+    Caller,
+    EventKind,
+    HealthEvent,
+    HealthKey,
+    HealthRow,
+    failure,
+    outcome_of,
+)
 from providers.health_keeper import HealthKeeper
 from providers.health_store import claim_leases, write_events
+from providers.knowledge_store import KnowledgeKeeper
 from providers.models import Provider, ProviderHealth
 from providers.routing import ProviderSpec, Settings, Target
+from providers.watcher import Watcher
 from tests.proxy import WITH_DATABASE
 
 pytestmark = WITH_DATABASE
@@ -37,6 +52,33 @@ def test_keys_that_share_credential_and_model_crosswise_are_kept_apart() -> None
     assert (row.key, row.failures) == (every[0], 2)
     assert claim_leases([every[0], every[3]], "worker", Settings(), NOW) == {}
     assert sorted(ProviderHealth.objects.values_list("failures", flat=True)) == [1, 1, 1, 2]
+
+
+async def test_a_stop_in_the_middle_of_a_write_counts_nothing_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    provider = await sync_to_async(a_provider)()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any) -> list[HealthRow]:
+        begun.set()
+        assert go_on.wait(5)
+        return write_events(*arguments)
+
+    monkeypatch.setattr("providers.health_keeper.write_events", slowly)
+    keeper, caller = HealthKeeper(lambda: NOW), Caller()
+    watcher = Watcher(keeper, KnowledgeKeeper(), poll_seconds=0.01)
+    await watcher.start()
+    target = Target(ProviderSpec(provider.pk, "one", "https://one.example"), "m")
+    (decision,) = keeper.admit([target], caller)
+    keeper.record(decision, caller, failure("500"))
+    await asyncio.to_thread(begun.wait, 5)
+    stopping = asyncio.create_task(watcher.stop())
+    await asyncio.sleep(0)
+    go_on.set()
+    await stopping
+    stored = await sync_to_async(ProviderHealth.objects.get)()
+    assert stored.failures == 1
 
 
 async def test_what_the_database_refuses_does_not_hold_up_what_comes_after_it() -> None:

@@ -10,6 +10,7 @@ from tests.proxy import (
     fallback,
     primary,
     running_proxy,
+    until,
 )
 from tests.upstreams import (
     JSON_TYPE,
@@ -219,6 +220,35 @@ async def test_any_status_of_another_endpoint_passes() -> None:
             up.script(reply(status, b"as it is"))
             answer = await proxy.call(method="GET", target="/v1/files")
             assert (answer.status, answer.body) == (status, b"as it is")
+
+
+@pytest.mark.parametrize("status", [600, 999])
+async def test_a_status_that_no_server_can_send_is_not_passed_on(status: int) -> None:
+    async with FakeProvider(reply(status, b"odd")) as up, running_proxy(primary(up)) as proxy:
+        for method, target in (("GET", "/v1/files"), ("POST", COUNT), ("POST", "/v1/messages")):
+            answer = await proxy.call(method=method, target=target)
+            assert answer.status == (200 if target == COUNT else 502)
+            assert f"status {status}".encode() in answer.body or target == COUNT
+        assert len(await proxy.log(3)) == 3
+        await until(lambda: not proxy.runtime.upstream.open_exchanges, "the exchanges are over")
+
+
+@pytest.mark.parametrize("target", ["/v1/models/..", "/v1/a/../../x", "/v1/%2e%2E/x", "/v1/./x"])
+async def test_a_path_cannot_lead_out_of_the_base_url(target: str) -> None:
+    async with FakeProvider(ok()) as up:
+        async with running_proxy(primary(up.url + "/gateway")) as proxy:
+            answer = await proxy.call(method="GET", target=target)
+            assert (answer.status, answer.error_type) == (404, "not_found_error")
+            assert up.requests == []
+
+
+@pytest.mark.parametrize("method", ["DELETE", "POST", "PUT"])
+async def test_the_proxys_own_keys_only_read_models(method: str) -> None:
+    async with FakeProvider(ok()) as other, FakeProvider(reply(200, b"{}")) as up:
+        async with running_proxy(fallback(other), primary(up)) as proxy:
+            await proxy.call(b"{}", method=method, target="/v1/models/x")
+            assert other.requests == []
+            assert names(up.requests) == [f"{method} /v1/models/x"]
 
 
 async def test_another_endpoint_streams() -> None:

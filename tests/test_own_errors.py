@@ -110,6 +110,18 @@ async def test_anonymous_clients_are_served_where_that_is_allowed(
             assert [call.token for call in calls] == ["", "", "the test's client"]
 
 
+@pytest.mark.parametrize("header", ["authorization", "x-api-key"])
+async def test_a_token_that_is_no_longer_known_is_not_sent_to_a_provider(header: str) -> None:
+    stale = "sk-ccf-disabled-a-week-ago"
+    async with FakeProvider(ok()) as up, FakeProvider(ok()) as other:
+        async with running_proxy(primary(up), fallback(other)) as proxy:
+            value = f"Bearer {stale}" if header == "authorization" else stale
+            headers = [("x-ccf-api-key", proxy.token), (header, value)]
+            assert (await proxy.call(headers=headers))["x-ccf-provider"] == "openrouter"
+            assert up.requests == []
+            assert stale.encode() not in other.requests[0].everything
+
+
 async def test_a_token_is_known_by_its_hash_alone() -> None:
     async with running_proxy() as proxy:
         row = await sync_to_async(AccessToken.objects.get)()

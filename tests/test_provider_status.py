@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
 from typing import Any
 
+import pytest
 from asgiref.sync import sync_to_async
 from django.core.management import call_command
+from django.db import connections
 
+from proxy.status import session_figures
 from tests.proxy import WITH_DATABASE, Clock, Proxy, fallback, primary, running_proxy
 from tests.raw_http import Reply
 from tests.upstreams import FakeProvider, ok, rate_limited, refuse, used_up
@@ -113,6 +117,23 @@ async def test_the_status_counts_the_calls_of_a_session() -> None:
                 "fallbacks": 0,
                 "last_provider": None,
             }
+
+
+async def test_asking_again_and_again_takes_one_connection_to_the_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used = set()
+
+    def noting(session_id: str) -> dict[str, Any]:
+        connections["default"].ensure_connection()
+        used.add(id(connections["default"].connection))
+        return session_figures(session_id)
+
+    monkeypatch.setattr("proxy.views.session_figures", noting)
+    async with running_proxy() as proxy:
+        target = "/v1/ccf/status?session=a"
+        await asyncio.gather(*(status(proxy, target=target) for _ in range(20)))
+        assert len(used) == 1
 
 
 @sync_to_async

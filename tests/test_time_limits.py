@@ -145,6 +145,20 @@ async def test_silence_in_a_message_is_a_failure() -> None:
             assert attempt.error_message == "idle limit of 0.2 s exceeded"
 
 
+async def test_an_error_that_trickles_does_not_keep_others_waiting() -> None:
+    async def trickle(connection: Connection, request: Received) -> None:
+        await connection.send(b"HTTP/1.1 503 No\r\ntransfer-encoding: chunked\r\n\r\n")
+        while not connection.over:
+            await connection.send(b"1\r\nx\r\n")
+            await asyncio.sleep(0.05)
+
+    async with FakeProvider(trickle) as up, FakeProvider(ok()) as other:
+        provider = primary(up, first_byte_stream_limit=0.3)
+        async with running_proxy(provider, fallback(other)) as proxy:
+            answer = await proxy.call()
+            assert answer["x-ccf-attempts"] == "anthropic-primary=503,openrouter=200"
+
+
 # --- retries ------------------------------------------------------------------
 
 

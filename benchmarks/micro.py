@@ -1,0 +1,183 @@
+"""What single steps cost: health, conversion, repairs. In this process, in CPU time of its thread.
+
+Rounds are interleaved with what they are compared with; medians.
+
+    python -m benchmarks.micro [--short]    (the log of its calls goes to standard error)
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import time
+import tracemalloc
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+from unittest import mock
+
+import orjson
+import uvloop
+
+from benchmarks import configured, in_process, payloads
+from benchmarks.workloads import median
+from providers.health import SUCCESS, Caller
+from providers.health.table import HealthTable
+from providers.knowledge import Knowledge
+from providers.routing import ProviderSpec, Settings, Target, WireFormat
+from proxy import relay
+from proxy.call import MESSAGES, Call
+from proxy.formats import FORMATS
+from proxy.formats.base import StreamReader
+
+assert configured  # imported first, for its effect
+PROVIDERS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One result, and what it is to be held against."""
+
+    name: str
+    value: float
+    unit: str
+    goal: str
+
+
+def figures(*, short: bool = False) -> list[Figure]:
+    """All of them, in some seconds; `short`, in less than one."""
+    rounds = 3 if short else 15
+    return [
+        admission(rounds),
+        request_conversion(rounds),
+        stream_conversion(rounds),
+        stream_memory(2_000 if short else 100_000),
+        *(repairs(name, rounds, short=short) for name in ("1 KB", "256 KB")),
+    ]
+
+
+def admission(rounds: int) -> Figure:
+    """May I, and how it went: one call with 20 providers, one of them cooling down."""
+    table, settings, now = HealthTable(), Settings(), time.time()
+    specs = [ProviderSpec(n, f"provider-{n}", "http://127.0.0.1:1") for n in range(PROVIDERS)]
+    targets = [Target(spec, payloads.MODEL) for spec in specs]
+    table.cool_down(PROVIDERS - 1, now + 3600, "429", settings, now)
+    caller = Caller("credential", "session", "")
+
+    def call() -> None:
+        decisions = table.admit(targets, caller, settings, now)
+        table.record(decisions[0], caller, SUCCESS, settings, now)
+        for decision in decisions:
+            table.release(decision)
+
+    value = median([_microseconds(call, 1000) for _ in range(rounds)])
+    return Figure("admission and recording, 20 providers", value, "us", "< 20 us")
+
+
+def _chat() -> tuple[Target, Call]:
+    spec = ProviderSpec(
+        1, "chat", "http://127.0.0.1:1/v1", format=WireFormat.OPENAI, api_key="sk-chat"
+    )
+    body = payloads.large_request()
+    return Target(spec, "gpt-benchmark"), Call(
+        "req_1", "POST", MESSAGES, b"", (), body, payloads.MODEL, True
+    )
+
+
+def request_conversion(rounds: int) -> Figure:
+    """256 KB to Chat Completions, as a multiple of decoding and encoding the same JSON."""
+    target, call = _chat()
+    translate = FORMATS[WireFormat.OPENAI].translate
+    ratios = []
+    for _ in range(rounds):
+        plain = _microseconds(lambda: orjson.dumps(orjson.loads(call.body)), 10)
+        ratios.append(_microseconds(lambda: translate(call, target), 10) / plain)
+    return Figure("conversion of a 256 KB request", median(ratios), "x json", "<= 3 x json")
+
+
+def _reader() -> StreamReader:
+    target, call = _chat()
+    return FORMATS[WireFormat.OPENAI].translate(call, target)[1].open_stream()
+
+
+def stream_conversion(rounds: int) -> Figure:
+    """Chunks of a Chat Completions stream, one at a time."""
+    chunks = payloads.openai_stream_reply()
+
+    def whole_stream(reader: StreamReader) -> None:
+        for chunk in chunks:
+            reader.feed(chunk)
+
+    readers = [_reader() for _ in range(rounds)]
+    spent = median([_microseconds(lambda r=r: whole_stream(r), 1) for r in readers])  # type: ignore[misc]
+    return Figure("converted stream chunks", len(chunks) / spent * 1e6, "/s", ">= 40,000 /s")
+
+
+def stream_memory(number: int) -> Figure:
+    """Growth from the first tenth of a long stream to its end."""
+    reader, chunk = _reader(), payloads.openai_stream_reply()[1]
+    tracemalloc.start()
+    try:
+        sizes = []
+        for part in range(10):
+            for _ in range(number // 10):
+                reader.feed(chunk)
+            gc.collect()
+            if part in (0, 9):
+                sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    grown = (sizes[1] - sizes[0]) / 1024
+    return Figure(f"memory growth over {number:,} chunks", grown, "KB", "flat")
+
+
+class _NoMending:
+    """What the relay needs of a `Mending`, without any repair."""
+
+    def __init__(self, call: Call, target: Target, settings: Settings) -> None:
+        self.call, self.target = call, target
+        self.notes: list[dict[str, Any]] = []
+
+    def learn(self, knowledge: Knowledge, target: Target, now: float, *, helped: bool) -> None:
+        """Nothing was tried."""
+
+
+def repairs(size: str, rounds: int, *, short: bool) -> Figure:
+    """A call that needs no repair, as a part of one through a relay without any."""
+    kind = in_process.small_call if size == "1 KB" else in_process.large_call
+    number = (20 if size == "1 KB" else 3) if short else (300 if size == "1 KB" else 40)
+    value = uvloop.run(_repairs(in_process.Calls(*kind()), number, rounds))
+    return Figure(f"repairs that are not needed, {size}", (value - 1) * 100, "%", "<= 2 %")
+
+
+async def _repairs(calls: in_process.Calls, number: int, rounds: int) -> float:
+    without: dict[str, Any] = {
+        "prepared": lambda call, target, knowledge: call,
+        "Mending": _NoMending,
+    }
+    ratios = []
+    with calls.wired():
+        await calls.make(number)
+        for _ in range(rounds * 2):
+            usual = await _spent(lambda: calls.make(number))
+            with mock.patch.multiple(relay, **without):
+                ratios.append(usual / await _spent(lambda: calls.make(number)))
+    return median(ratios)
+
+
+async def _spent(work: Callable[[], Awaitable[None]]) -> float:
+    before = time.thread_time()
+    await work()
+    return time.thread_time() - before
+
+
+def _microseconds(work: Callable[[], object], number: int) -> float:
+    before = time.thread_time()
+    for _ in range(number):
+        work()
+    return (time.thread_time() - before) / number * 1e6
+
+
+if __name__ == "__main__":
+    print(json.dumps([asdict(figure) for figure in figures(short="--short" in sys.argv)]))
