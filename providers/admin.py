@@ -1,64 +1,30 @@
-"""Django admin of the configuration: providers, client tokens, settings."""
+"""Providers in the admin."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
-from django.db import transaction
+from django.contrib import admin
 from django.db.models import Count, QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
+from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from providers import facts_admin as facts_admin
 from providers import masks
+from providers import tokens_admin as tokens_admin
 from providers.badges import countdown, return_line, state_badge
-from providers.client_setup import snippets
 from providers.conditions import ProviderCondition, conditions_of
 from providers.fields import Undecryptable
 from providers.forms import MappingFormSet, ProviderForm
 from providers.health_actions import HEALTH_ACTIONS
-from providers.models import AccessToken, ModelMapping, Provider
+from providers.models import ModelMapping, Provider
 from providers.ordering import DragToOrder
 from providers.phrases import span
-from providers.presets import BY_SLUG, GROUPS, PRESETS
-
-
-@admin.action(description=_("Enable"), permissions=["change"])
-def enable(
-    modeladmin: admin.ModelAdmin[Any], request: HttpRequest, queryset: QuerySet[Any]
-) -> None:
-    _switch(modeladmin, request, queryset, on=True)
-
-
-@admin.action(description=_("Disable"), permissions=["change"])
-def disable(
-    modeladmin: admin.ModelAdmin[Any], request: HttpRequest, queryset: QuerySet[Any]
-) -> None:
-    _switch(modeladmin, request, queryset, on=False)
-
-
-def _switch(
-    modeladmin: admin.ModelAdmin[Any], request: HttpRequest, queryset: QuerySet[Any], *, on: bool
-) -> None:
-    """Row by row, not by one UPDATE: `save` is what tells the workers."""
-    with transaction.atomic():
-        rows = list(queryset.filter(enabled=not on))
-        for row in rows:
-            row.enabled = on
-            row.save(update_fields=["enabled"])
-            modeladmin.log_change(request, row, gettext("Enabled.") if on else gettext("Disabled."))
-    text = (
-        ngettext("%d was enabled.", "%d were enabled.", len(rows))
-        if on
-        else ngettext("%d was disabled.", "%d were disabled.", len(rows))
-    )
-    modeladmin.message_user(request, text % len(rows), messages.SUCCESS)
+from providers.preset_form import BeginsWithPreset, preset_of
+from providers.switches import disable, enable
 
 
 class MappingInline(admin.TabularInline):  # type: ignore[type-arg]
@@ -69,7 +35,7 @@ class MappingInline(admin.TabularInline):  # type: ignore[type-arg]
     verbose_name_plural = _("Model mapping")
 
     def get_extra(self, request: HttpRequest, obj: Provider | None = None, **kwargs: Any) -> int:
-        preset = BY_SLUG.get(request.GET.get("preset", "")) if obj is None else None
+        preset = preset_of(request) if obj is None else None
         return len(preset.mappings) if preset else 0
 
 
@@ -132,7 +98,7 @@ _VIEWED = _credentials("credentials", "stored_key", "auth_header", "header_names
 
 
 @admin.register(Provider)
-class ProviderAdmin(DragToOrder, admin.ModelAdmin):  # type: ignore[type-arg]
+class ProviderAdmin(DragToOrder, BeginsWithPreset):
     form = ProviderForm
     inlines = (MappingInline,)
     change_form_template = "providers/provider_form.html"
@@ -151,11 +117,8 @@ class ProviderAdmin(DragToOrder, admin.ModelAdmin):  # type: ignore[type-arg]
     list_per_page = 200
     sortable_by = ()
     readonly_fields = ("stored_key", "header_names", "health_now")
-    actions: list[Any] = [
-        enable,
-        disable,
-        *HEALTH_ACTIONS,
-    ]  # and what can ask a provider adds its own
+    # What can ask a provider adds an action of its own.
+    actions: list[Any] = [enable, disable, *HEALTH_ACTIONS]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
         queryset: QuerySet[Provider] = super().get_queryset(request)
@@ -177,55 +140,6 @@ class ProviderAdmin(DragToOrder, admin.ModelAdmin):  # type: ignore[type-arg]
         may_edit = self.has_change_permission(request, obj)
         who = (_WHO[0], {**_WHO[1], "fields": ("health_now", *_WHO[1]["fields"])})
         return (who, _EDITED if may_edit else _VIEWED, _LIMITS, _RETRIES, _DIALECT)
-
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """First the choice of a preset, then the form, filled with it."""
-        if request.method == "GET" and "preset" not in request.GET:
-            if not self.has_add_permission(request):
-                raise PermissionDenied
-            return self._choose_preset(request)
-        preset = BY_SLUG.get(request.GET.get("preset", ""))
-        title = _("Add %s") % preset.label if preset else _("Add a provider")
-        context = {"title": title, "preset": preset, **(extra_context or {})}
-        return super().add_view(request, form_url, context)
-
-    def _choose_preset(self, request: HttpRequest) -> HttpResponse:
-        by_group = {group: [p for p in PRESETS if p.group is group] for group in GROUPS}
-        context = {
-            **self.admin_site.each_context(request),
-            "title": _("Add a provider"),
-            "subtitle": _("What it is fills in the rest; everything can be changed afterwards."),
-            "opts": self.opts,
-            "groups": by_group.items(),
-        }
-        return TemplateResponse(request, "providers/choose_preset.html", context)
-
-    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        preset = BY_SLUG.get(request.GET.get("preset", ""))
-        if preset is None:
-            return {}
-        # A name that is taken would only be an error on saving.
-        taken = Provider.objects.filter(name=preset.slug).exists()
-        return {**preset.form_values, "name": f"{preset.slug}-2" if taken else preset.slug}
-
-    def get_form(
-        self, request: HttpRequest, obj: Provider | None = None, change: bool = False, **kwargs: Any
-    ) -> Any:
-        form: Any = super().get_form(request, obj, change, **kwargs)
-        preset = BY_SLUG.get(request.GET.get("preset", "")) if obj is None else None
-        form.stand_in_key = preset.api_key if preset else ""
-        return form
-
-    def get_formset_kwargs(
-        self, request: HttpRequest, obj: Provider, inline: Any, prefix: str
-    ) -> dict[str, Any]:
-        kwargs: dict[str, Any] = super().get_formset_kwargs(request, obj, inline, prefix)
-        preset = BY_SLUG.get(request.GET.get("preset", ""))
-        if preset is not None and request.method == "GET" and obj.pk is None:
-            kwargs["initial"] = [{"source": s, "target": t} for s, t in preset.mappings]
-        return kwargs
 
     @admin.display(description=_("state"))
     def state(self, provider: Any) -> str:
@@ -283,44 +197,3 @@ _UNDECRYPTABLE_KEY = _(
     "A key is stored, but it cannot be decrypted with ENCRYPTION_KEY. This provider is not asked "
     "until the key has been entered again (or the old ENCRYPTION_KEY is back)."
 )
-
-
-@admin.register(AccessToken)
-class AccessTokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ("note", "ends_in", "enabled", "created_at")
-    actions = (enable, disable)
-
-    def get_fields(self, request: HttpRequest, obj: AccessToken | None = None) -> Any:
-        return ("note", "enabled", "ends_in", "created_at") if obj else ("note",)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: AccessToken | None = None) -> Any:
-        return ("ends_in", "created_at") if obj else ()
-
-    @admin.display(description=_("ends in"))
-    def ends_in(self, token: AccessToken) -> str:
-        return format_html("<code>…{}</code>", token.hint)
-
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        buttons = {"show_save_and_add_another": False, "show_save_and_continue": False}
-        return super().add_view(request, form_url, {**(extra_context or {}), **buttons})
-
-    def save_model(self, request: HttpRequest, obj: AccessToken, form: Any, change: bool) -> None:
-        if not change:
-            obj.generate()
-        super().save_model(request, obj, form, change)
-
-    def response_add(
-        self, request: HttpRequest, obj: AccessToken, post_url_continue: str | None = None
-    ) -> HttpResponse:
-        """The token, once. Not after a redirect: it would have to wait in a session or a cookie."""
-        context = {
-            **self.admin_site.each_context(request),
-            "title": _("New client token"),
-            "opts": self.opts,
-            "note": obj.note,
-            "token": obj.plain,
-            "snippets": snippets(f"{request.scheme}://{request.get_host()}", obj.plain),
-        }
-        return TemplateResponse(request, "providers/token_issued.html", context)

@@ -18,10 +18,10 @@ from django.utils import timezone
 from providers.conditions import ProviderCondition
 from providers.models import AccessToken, Provider, ProviderHealth
 from proxy import charts
-from proxy.dashboard import headline
 from proxy.figures import RANGES
 from proxy.history import write_rows
 from proxy.models import RequestLog
+from proxy.now import headline
 from tests.calls import NOW, finished
 
 pytestmark = pytest.mark.django_db

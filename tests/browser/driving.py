@@ -107,4 +107,5 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """What the browser has logged since the last time: broken scripts, missing files."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
+        log: Any = self.driver
+        return [entry["message"] for entry in log.get_log("browser")]

@@ -153,7 +153,7 @@ def _see_a_call_arrive(installation: Installation, browser: Browser, token: str)
     browser.open("/admin/proxy/requestlog/?kind=messages")
     browser.one("input[data-refresh]").click()
     headers = browser.until(lambda: _answered(installation, token))
-    assert headers["x-ccf-provider"] == "new-one"
+    assert headers and headers["x-ccf-provider"] == "new-one"
     browser.until(lambda: "the browser's client" in browser.text("#ccf-calls"))
     assert browser.path.endswith("?kind=messages")
     browser.one("input[data-refresh]").click()
