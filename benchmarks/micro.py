@@ -152,10 +152,7 @@ def repairs(size: str, rounds: int, *, short: bool) -> Figure:
 
 
 async def _repairs(calls: in_process.Calls, number: int, rounds: int) -> float:
-    without: dict[str, Any] = {
-        "prepared": lambda call, target, knowledge: call,
-        "Mending": _NoMending,
-    }
+    without: dict[str, Any] = {"prepared": lambda call, *_: call, "Mending": _NoMending}
     ratios = []
     with calls.wired():
         await calls.make(number)

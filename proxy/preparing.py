@@ -19,7 +19,7 @@ from proxy.rectifiers import Draft
 from proxy.rectifiers.known_facts import with_known_facts
 from proxy.rectifiers.provenance import short_hash, strip_foreign
 
-_MINTED = PREFIX.encode()
+_MINTED = re.compile(re.escape(PREFIX.encode()))  # faster than `in` here: bodies are long
 _SIGNATURE = re.compile(rb'"signature"\s*:\s*"([^"\\]+)"')
 _REDACTED = re.compile(rb'"data"\s*:\s*"([^"\\]+)"')
 _KEEP = "keep"
@@ -50,7 +50,7 @@ def _without_foreign_thinking(call: Call, provider_id: int, knowledge: Knowledge
         )
         if stripped is not None:
             call = call.with_document(stripped)
-    elif _MINTED in call.body:
+    elif _MINTED.search(call.body):
         minted = strip_minted(call.document(), str(provider_id))
         if minted is not None:
             call = call.with_document(minted)

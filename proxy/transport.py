@@ -197,6 +197,9 @@ class Connection(asyncio.Protocol):
         self._head_size = 0
         self._bodiless = False
         self._ends_with_connection = False
+        self._parts: list[bytes] = []
+        # The parser calls it for every chunk, of which there are hundreds in one portion.
+        self.on_body = self._parts.append
 
     def begin(self, head: bytes, body: bytes, *, bodiless: bool) -> Reply:
         """Send a request. `bodiless`: its reply has no body, whatever its headers say (HEAD)."""
@@ -227,6 +230,7 @@ class Connection(asyncio.Protocol):
         """At once, whatever is under way."""
         self._pool.forget(self)
         self._parser = None
+        self._parts.clear()
         reply, self._reply = self._reply, None
         if reply is not None:
             reply.fail("the connection was closed", silent=False)
@@ -250,6 +254,7 @@ class Connection(asyncio.Protocol):
                 return
         try:
             self._parser.feed_data(data)
+            self._hand_over()
         except httptools.HttpParserUpgrade:
             self._break("the reply switches to another protocol")
         except httptools.HttpParserError as error:
@@ -263,6 +268,7 @@ class Connection(asyncio.Protocol):
         self._break(str(error) if error else "the connection was closed by the provider")
 
     def _break(self, message: str) -> None:
+        self._hand_over()
         reply, self._reply = self._reply, None
         if reply is not None:
             reply.fail(message, silent=self._silent)
@@ -291,14 +297,11 @@ class Connection(asyncio.Protocol):
         if self._bodiless:
             self.on_message_complete()
 
-    def on_body(self, part: bytes) -> None:
-        if self._reply is not None:
-            self._reply.add(part)
-
     def on_message_complete(self) -> None:
         reply = self._reply
         if reply is None or not reply.status:
             return
+        self._hand_over()
         self._reply = None
         reply.end()
         if reply.is_full:
@@ -308,6 +311,14 @@ class Connection(asyncio.Protocol):
             self._pool.keep(self)
         else:
             self.close()
+
+    def _hand_over(self) -> None:
+        """Give the reply what has been read of its body."""
+        if self._parts:
+            data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            self._parts.clear()
+            if self._reply is not None:
+                self._reply.add(data)
 
     def _may_be_kept(self) -> bool:
         """Whether both sides are done with this request, and mean to go on."""

@@ -201,6 +201,8 @@ BESIDE = {
     "history_links",
     "history_pages",
     "listening",
+    "looking_back",
+    "now",
     "management",
     "profile_check",
     "reproduce",

@@ -66,7 +66,7 @@ class Server:
                 if b"content-length" not in data and b"chunked" not in data:
                     writer.close()
                     return
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             self.left += 1
 
 

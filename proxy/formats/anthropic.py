@@ -142,9 +142,7 @@ class AnthropicStream:
         events = self._whole_events(data)
         if not events and len(self._rest) > MAX_HELD_BYTES:
             raise InvalidReply("an event of the stream is larger than 16 MB")
-        # After content has begun only the last events matter, and they are few.
-        if not self.content_begun or b"message_" in events or b"error" in events:
-            self._read(events)
+        self._read(events)
         return events
 
     def _whole_events(self, data: bytes) -> bytes:
@@ -173,7 +171,9 @@ class AnthropicStream:
         return rest if self.complete else b""
 
     def _read(self, events: bytes) -> None:
-        for payload in _payloads(events):
+        # After content has begun only the last events matter, and they are few.
+        marks = _LAST_MARKS if self.content_begun else _FIRST_MARKS
+        for payload in _payloads(events, marks):
             kind = payload.get("type")
             if kind == "message_start":
                 message = payload.get("message")
@@ -195,15 +195,13 @@ class AnthropicStream:
             pass
 
 
-_INTERESTING = tuple(
-    f'"{kind}"'.encode()
-    for kind in ("message_start", "message_delta", "message_stop", "content_block_start", "error")
-)
+_LAST_MARKS = (b'"message_', b'"error"')
+_FIRST_MARKS = (*_LAST_MARKS, b'"content_block_start"')
 
 
-def _payloads(events: bytes) -> Iterator[dict[str, Any]]:
-    """The payloads of the events that matter; the deltas between them are not even looked at."""
-    for start in sorted({_line_start(events, at) for at in _interesting_places(events)}):
+def _payloads(events: bytes, marks: tuple[bytes, ...]) -> Iterator[dict[str, Any]]:
+    """The payloads of the events with one of `marks`; all others are not even looked at."""
+    for start in sorted({_line_start(events, at) for at in _places(events, marks)}):
         line = events[start : _line_end(events, start)]
         if line.startswith(b"data:"):
             try:
@@ -214,12 +212,12 @@ def _payloads(events: bytes) -> Iterator[dict[str, Any]]:
                 yield payload
 
 
-def _interesting_places(events: bytes) -> Iterator[int]:
-    for words in _INTERESTING:
-        at = events.find(words)
+def _places(events: bytes, marks: tuple[bytes, ...]) -> Iterator[int]:
+    for mark in marks:
+        at = events.find(mark)
         while at >= 0:
             yield at
-            at = events.find(words, at + 1)
+            at = events.find(mark, at + 1)
 
 
 def _line_start(events: bytes, at: int) -> int:
