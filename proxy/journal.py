@@ -109,7 +109,8 @@ def note_failure(
 
 def emit_crash(record: CallRecord, bug: Exception) -> None:
     """A bug was met on the way to one provider."""
-    fields = {"request_id": record.request_id}
+    provider = record.attempts[-1].provider
+    fields = {"request_id": record.request_id, "provider": provider}
     logger.error("attempt.crash", exc_info=bug, extra={"fields": fields})
 
 

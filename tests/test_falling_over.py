@@ -318,7 +318,7 @@ async def test_a_stream_that_the_proxy_fails_on_is_not_said_to_be_cancelled_by_i
 
 
 async def test_a_crash_over_one_providers_dialect_costs_nobody_elses_answer(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def crash(self: OpenAIChat, call: Call, target: Target) -> None:
         raise RuntimeError("a bug")
@@ -330,6 +330,8 @@ async def test_a_crash_over_one_providers_dialect_costs_nobody_elses_answer(
         async with running_proxy(primary(up), broken, fallback(third, "third")) as proxy:
             trail = "anthropic-primary=429,openrouter=crash"
             assert (await proxy.call())["x-ccf-attempts"] == f"{trail},third=200"
+            (crash_said,) = [r for r in caplog.records if r.msg == "attempt.crash"]
+            assert vars(crash_said)["fields"]["provider"] == "openrouter"
             third.script(refuse(400))
             answer = await proxy.call()
             assert (answer.status, answer["retry-after"]) == (429, "7")
