@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
@@ -100,7 +101,11 @@ class Browser:
 
     def until(self, condition: Callable[[], T], seconds: float = PATIENCE) -> T:
         """Wait until `condition` holds."""
-        return WebDriverWait(self.driver, seconds).until(lambda _driver: condition())
+        # A page that is just being replaced takes its elements along.
+        wait = WebDriverWait(
+            self.driver, seconds, ignored_exceptions=[StaleElementReferenceException]
+        )
+        return wait.until(lambda _driver: condition())
 
     def script(self, source: str, *arguments: Any) -> Any:
         return self.driver.execute_script(source, *arguments)
