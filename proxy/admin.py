@@ -172,7 +172,9 @@ class RequestLogAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     def result(self, call: RequestLog) -> str:
         style = _OUTCOME_STYLES.get(RequestLog.Outcome(call.outcome), "")
         status = "" if call.status in (None, 200) else f" {call.status}"
-        return format_html('<span class="{}">{}</span>{}', style, call.get_outcome_display(), status)
+        return format_html(
+            '<span class="{}">{}</span>{}', style, call.get_outcome_display(), status
+        )
 
     @admin.display(description=_("first byte"))
     def first_byte(self, call: RequestLog) -> str:

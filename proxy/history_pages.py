@@ -35,7 +35,7 @@ class HistoryPage(ChangeList):
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[RequestLog]) -> list[Any]:
         """A single conversation is read from its beginning, everything else from the newest."""
         one_session = request.GET.get(SessionFilter.parameter_name)
-        return ["time", "pk"] if one_session else ["-pk"]
+        return ["time", "pk"] if one_session else ["-time", "-pk"]
 
     def get_results(self, request: HttpRequest) -> None:
         size = self.list_per_page
