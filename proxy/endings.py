@@ -10,7 +10,7 @@ from providers.knowledge import Knowledge
 from providers.routing import WireFormat
 from proxy.errors import UpstreamFailure, UpstreamRefused
 from proxy.health_outcomes import health_outcome
-from proxy.records import CallRecord
+from proxy.history.records import CallRecord
 from proxy.rectifiers.provenance import signatures_passing
 from proxy.redaction import redact
 from proxy.stream import ClientGone

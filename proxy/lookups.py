@@ -27,10 +27,10 @@ from proxy.formats import FORMATS
 from proxy.formats.estimate import estimate_input_tokens
 from proxy.formats.headers import to_client
 from proxy.formats.openai_chat import OPENAI_CHAT
+from proxy.history.records import CallRecord
 from proxy.journal import note_attempt, note_failure, note_success, said_by, secrets_of
 from proxy.outcomes import FinalError, Verdict, verdict_of
 from proxy.preparing import prepared
-from proxy.records import CallRecord
 from proxy.redaction import redact
 from proxy.stream import StreamBroken
 from proxy.upstream import Exchange, UpstreamClient

@@ -27,6 +27,7 @@ from proxy.errors import (
 )
 from proxy.fitting import Fitting
 from proxy.health_outcomes import health_outcome
+from proxy.history.records import CallRecord
 from proxy.journal import (
     emit_crash,
     note_admission,
@@ -41,7 +42,6 @@ from proxy.journal import (
 from proxy.mending import Mending
 from proxy.outcomes import FinalError, Verdict, may_retry, verdict_of
 from proxy.preparing import prepared
-from proxy.records import CallRecord
 from proxy.stream import CommittedStream
 from proxy.upstream import UpstreamClient
 from proxy.wire import header

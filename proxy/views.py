@@ -26,7 +26,7 @@ from proxy.access import Caller, identify
 from proxy.answers import JSON, RETRY_IS_POINTLESS, Answer
 from proxy.call import COUNT_TOKENS, MESSAGES, Call, read_routing
 from proxy.errors import ClientError, NotAuthenticated, NotFound, error_body
-from proxy.records import CallRecord
+from proxy.history.records import CallRecord
 from proxy.relay import targets_of
 from proxy.requests import ApiRequest
 from proxy.responses import RelayResponse

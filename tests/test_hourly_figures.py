@@ -11,11 +11,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from providers.models import ProxySettings
-from proxy import retention
-from proxy.history import write_rows
+from proxy.history import retention
+from proxy.history.records import CallRecord
+from proxy.history.rollup import hour_of
+from proxy.history.rows import write_rows
 from proxy.models import HourlyFigures, RequestLog
-from proxy.records import CallRecord
-from proxy.rollup import hour_of
 from tests.calls import NOW, Tried, finished
 
 
@@ -101,7 +101,7 @@ def test_the_rows_and_their_figures_are_written_together_or_not_at_all(
     def fail(records: list[CallRecord]) -> None:
         raise ValueError("no")
 
-    monkeypatch.setattr("proxy.history.add_figures", fail)
+    monkeypatch.setattr("proxy.history.rows.add_figures", fail)
     with pytest.raises(ValueError, match="no"):
         write_rows([finished(("a", 200))])
     assert not RequestLog.objects.exists()

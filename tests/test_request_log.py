@@ -12,9 +12,9 @@ from asgiref.sync import sync_to_async
 from django.db import DatabaseError
 
 from providers.models import ProxySettings
-from proxy.logbook import Logbook
+from proxy.history.logbook import Logbook
+from proxy.history.records import CallRecord
 from proxy.models import Attempt, RequestLog
-from proxy.records import CallRecord
 from tests.proxy import (
     WITH_DATABASE,
     body_of,
@@ -390,7 +390,7 @@ class Said:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lost: list[tuple[int, int]] = []
-        monkeypatch.setattr("proxy.logbook.emit", self.emit)
+        monkeypatch.setattr("proxy.history.logbook.emit", self.emit)
 
     def emit(self, event: str, **fields: Any) -> None:
         assert event == "logbook.lost"

@@ -10,8 +10,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from providers.document import REDACTED
-from providers.transfer import export_configuration, undecryptable_providers
+from providers.transfer.configuration import export_configuration, undecryptable_providers
+from providers.transfer.document import REDACTED
 
 
 class Command(BaseCommand):

@@ -9,8 +9,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from providers.document import InvalidDocument, parse
-from providers.transfer import apply_import, plan_import
+from providers.transfer.configuration import apply_import, plan_import
+from providers.transfer.document import InvalidDocument, parse
 
 
 class Command(BaseCommand):

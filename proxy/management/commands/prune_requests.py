@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from proxy.retention import prune
+from proxy.history.retention import prune
 
 DEFAULT_BATCH = 10_000
 

@@ -9,12 +9,12 @@ from django.urls import reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from providers.badges import countdown, return_line, state_badge
+from providers.admin.badges import countdown, return_line, state_badge
+from providers.admin.phrases import compact, milliseconds, percent, span
 from providers.conditions import ProviderCondition
-from providers.phrases import compact, milliseconds, percent, span
-from proxy import figures
-from proxy.figures import RANGES, Figures
-from proxy.history_links import MESSAGES_ONLY, history_link, period
+from proxy.admin import figures
+from proxy.admin.figures import RANGES, Figures
+from proxy.admin.history_links import MESSAGES_ONLY, history_link, period
 
 
 @dataclass(frozen=True, slots=True)

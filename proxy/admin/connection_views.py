@@ -19,8 +19,8 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from providers.admin.forms import MappingFormSet, ProviderForm
 from providers.fields import Undecryptable
-from providers.forms import MappingFormSet, ProviderForm
 from providers.loading import spec_of
 from providers.models import ModelMapping, Provider
 from providers.routing import ProviderSpec, is_glob, order_globs

@@ -13,9 +13,9 @@ from typing import Any
 from django.db import connection, models, transaction
 from django.db.backends.utils import CursorWrapper
 
+from proxy.history.records import MAX_INTEGER, MAX_MESSAGE, AttemptRecord, CallRecord, counted
+from proxy.history.rollup import add_figures
 from proxy.models import Attempt, RequestLog
-from proxy.records import MAX_INTEGER, MAX_MESSAGE, AttemptRecord, CallRecord, counted
-from proxy.rollup import add_figures
 
 Row = dict[str, Any]
 """Values by the names of the model's fields, all of them but an automatic key."""

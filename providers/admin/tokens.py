@@ -10,9 +10,9 @@ from django.template.response import TemplateResponse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from providers.admin.switches import disable, enable
 from providers.client_setup import snippets
 from providers.models import AccessToken
-from providers.switches import disable, enable
 
 
 @admin.register(AccessToken)

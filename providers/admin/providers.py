@@ -12,19 +12,17 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from providers import facts_admin as facts_admin
-from providers import masks
-from providers import tokens_admin as tokens_admin
-from providers.badges import countdown, return_line, state_badge
+from providers.admin import masks
+from providers.admin.badges import countdown, return_line, state_badge
+from providers.admin.forms import MappingFormSet, ProviderForm
+from providers.admin.health_actions import HEALTH_ACTIONS
+from providers.admin.ordering import DragToOrder
+from providers.admin.phrases import span
+from providers.admin.preset_form import BeginsWithPreset, preset_of
+from providers.admin.switches import disable, enable
 from providers.conditions import ProviderCondition, conditions_of
 from providers.fields import Undecryptable
-from providers.forms import MappingFormSet, ProviderForm
-from providers.health_actions import HEALTH_ACTIONS
 from providers.models import ModelMapping, Provider
-from providers.ordering import DragToOrder
-from providers.phrases import span
-from providers.preset_form import BeginsWithPreset, preset_of
-from providers.switches import disable, enable
 
 
 class MappingInline(admin.TabularInline):  # type: ignore[type-arg]

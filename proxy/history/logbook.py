@@ -11,9 +11,9 @@ from django.db import DataError, IntegrityError
 
 from providers.database import DatabaseThread
 from providers.events import emit
-from proxy.history import write_rows
-from proxy.records import CallRecord
-from proxy.retention import prune_expired
+from proxy.history.records import CallRecord
+from proxy.history.retention import prune_expired
+from proxy.history.rows import write_rows
 
 BATCH = 500
 GATHER_SECONDS = 0.05

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import models
 
-from providers.document import Problems, json_key
+from providers.transfer.document import Problems, json_key
 
 _SECRET_KEYS = frozenset(("apiKey", "headers"))
 

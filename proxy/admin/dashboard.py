@@ -10,14 +10,14 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from providers.admin.phrases import milliseconds
 from providers.conditions import conditions_of
 from providers.models import AccessToken, Provider
-from providers.phrases import milliseconds
-from proxy import figures
-from proxy.figures import RANGES
-from proxy.looking_back import history
+from proxy.admin import figures
+from proxy.admin.figures import RANGES
+from proxy.admin.looking_back import history
+from proxy.admin.now import cards, headline
 from proxy.models import RequestLog
-from proxy.now import cards, headline
 
 LAST_CALLS = 10
 

@@ -14,7 +14,7 @@ from django.db import connections
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
-from proxy.history_filters import SessionFilter
+from proxy.admin.history_filters import SessionFilter
 from proxy.models import RequestLog
 
 LAST_PAGE = 1_000_000

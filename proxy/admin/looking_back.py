@@ -12,10 +12,10 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from providers.phrases import clock, compact, percent
-from proxy import charts, figures
-from proxy.figures import Column, Figures
-from proxy.history_links import FALLBACKS, FAULTS, MESSAGES_ONLY, history_link, period
+from providers.admin.phrases import clock, compact, percent
+from proxy.admin import charts, figures
+from proxy.admin.figures import Column, Figures
+from proxy.admin.history_links import FALLBACKS, FAULTS, MESSAGES_ONLY, history_link, period
 
 COLOURS = 8
 NOBODY = "nobody"

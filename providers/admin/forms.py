@@ -11,7 +11,7 @@ from django.forms.formsets import DELETION_FIELD_NAME
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from providers import masks
+from providers.admin import masks
 from providers.fields import Undecryptable
 from providers.models import Provider
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from providers.document import (
+from providers.fields import Undecryptable
+from providers.models import ModelMapping, Provider, save_order
+from providers.transfer.document import (
     MAPPING,
     PROVIDER_KEYS,
     REDACTED,
@@ -16,9 +18,7 @@ from providers.document import (
     provider_entry,
     read_values,
 )
-from providers.fields import Undecryptable
-from providers.models import ModelMapping, Provider, save_order
-from providers.planning import Plan, check, differences, shown
+from providers.transfer.planning import Plan, check, differences, shown
 
 PRIMARY_NAME = "anthropic-primary"
 PRIMARY_BASE_URL = "https://api.anthropic.com"

@@ -6,9 +6,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from providers.admin.phrases import clock, span
 from providers.conditions import LABELS, SCOPES, ProviderCondition
 from providers.health import Condition
-from providers.phrases import clock, span
 
 STYLES = {
     Condition.HEALTHY.value: "ccf-good",

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from django.db.models import F
 
 from proxy.call import MESSAGES
+from proxy.history.records import AttemptRecord, CallRecord, counted
 from proxy.models import HourlyFigures, RequestLog
-from proxy.records import AttemptRecord, CallRecord, counted
 
 Key = tuple[datetime.datetime, str]
 """The hour, in UTC, and a provider's name."""

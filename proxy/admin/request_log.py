@@ -19,12 +19,11 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext_lazy as _
 
-from providers.admin import ProviderAdmin
-from proxy import settings_admin as settings_admin
-from proxy.call_page import call_page
-from proxy.connection_views import test_connection
-from proxy.csv_export import csv_response
-from proxy.history_filters import (
+from providers.admin.providers import ProviderAdmin
+from proxy.admin.call_page import call_page
+from proxy.admin.connection_views import test_connection
+from proxy.admin.csv_export import csv_response
+from proxy.admin.history_filters import (
     ModelFilter,
     PathFilter,
     ProviderFilter,
@@ -32,8 +31,8 @@ from proxy.history_filters import (
     TimeFilter,
     TokenFilter,
 )
-from proxy.history_links import history_link
-from proxy.history_pages import HistoryPage, search
+from proxy.admin.history_links import history_link
+from proxy.admin.history_pages import HistoryPage, search
 from proxy.models import RequestLog
 
 ProviderAdmin.actions.append(test_connection)  # only here is known how to ask a provider

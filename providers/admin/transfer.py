@@ -17,16 +17,16 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from providers.document import InvalidDocument, parse
 from providers.fields import Undecryptable, decrypt, encrypt
 from providers.models import ProxySettings
-from providers.planning import Plan
-from providers.transfer import (
+from providers.transfer.configuration import (
     apply_import,
     export_configuration,
     plan_import,
     undecryptable_providers,
 )
+from providers.transfer.document import InvalidDocument, parse
+from providers.transfer.planning import Plan
 
 PERMISSION = "providers.transfer_configuration"
 MAX_BYTES = 1024 * 1024

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import reverse
 
-from proxy.rollup import ERRORS
+from proxy.history.rollup import ERRORS
 
 MESSAGES_ONLY = {"kind": "messages"}
 FALLBACKS = {"fell_back__exact": "1"}

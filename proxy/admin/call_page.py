@@ -9,9 +9,9 @@ from typing import Any
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from providers.admin.phrases import milliseconds
 from providers.models import Provider
-from providers.phrases import milliseconds
-from proxy import charts, reproduce
+from proxy.admin import charts, reproduce
 from proxy.models import Attempt, RequestLog
 
 Fact = tuple[str, Any]

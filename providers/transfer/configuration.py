@@ -18,7 +18,15 @@ from typing import Any
 
 from django.db import transaction
 
-from providers.document import (
+from providers.fields import Undecryptable
+from providers.models import (
+    AccessToken,
+    ConfigurationVersion,
+    Provider,
+    ProxySettings,
+    token_digest,
+)
+from providers.transfer.document import (
     SETTINGS_KEYS,
     TOKEN_KEYS,
     InvalidDocument,
@@ -28,16 +36,8 @@ from providers.document import (
     provider_entry,
     read_values,
 )
-from providers.fields import Undecryptable
-from providers.importing import plan_providers
-from providers.models import (
-    AccessToken,
-    ConfigurationVersion,
-    Provider,
-    ProxySettings,
-    token_digest,
-)
-from providers.planning import Plan, check, differences
+from providers.transfer.importing import plan_providers
+from providers.transfer.planning import Plan, check, differences
 
 _SECTIONS = {"primary": dict, "providers": list, "tokens": list, "settings": dict}
 # Parts of the Worker's configuration that have no counterpart: repairs are always on here.
