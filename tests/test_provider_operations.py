@@ -18,8 +18,8 @@ from providers.health import HealthTable
 from providers.health_store import read_rows
 from providers.loading import current_versions, load_settings, load_snapshot
 from providers.models import (
-    AvoidedProvider,
     PROFILE_CHECKS,
+    AvoidedProvider,
     LearnedFact,
     Provider,
     ProviderHealth,
