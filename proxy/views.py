@@ -1,4 +1,8 @@
-"""The API. Thin: authenticate, parse once, hand to the relay, stream out."""
+"""The API. Thin: authenticate, parse once, hand to the relay, stream out.
+
+`fallbackproxy.handler` calls `admit` before it reads the body, and the view after it; views in
+`PUBLIC` answer anybody, and get no body.
+"""
 
 from __future__ import annotations
 
@@ -52,6 +56,14 @@ def in_envelope(view: View) -> Callable[..., Coroutine[Any, Any, RelayResponse]]
     return wrapped
 
 
+def admit(request: ApiRequest) -> None:
+    """Find out who asks, from the headers alone. Raises `NotAuthenticated`."""
+    snapshot = request.runtime.snapshot
+    request.caller = identify(
+        request.raw_headers, snapshot, allow_anonymous=settings.ALLOW_ANONYMOUS
+    )
+
+
 def request_id_of(request: ApiRequest) -> str:
     """The client's own id for this request, else a new one."""
     given = header(request.raw_headers, b"ccr-request-id") or b""
@@ -103,7 +115,6 @@ async def status(request: ApiRequest, request_id: str) -> RelayResponse:
     """For a status line: who answers now and why, and how this session fared."""
     _only(request, "GET")
     runtime = request.runtime
-    identify(request.raw_headers, runtime.snapshot, allow_anonymous=settings.ALLOW_ANONYMOUS)
     body = overview(runtime.snapshot, runtime.health.table, runtime.health.now())
     query = parse_qs(request.query.decode("latin-1"))
     session_id = _text(request, b"x-claude-code-session-id") or query.get("session", [""])[0]
@@ -125,6 +136,10 @@ async def healthz(request: ApiRequest) -> RelayResponse:
     return RelayResponse(200, [JSON], orjson.dumps({"status": "ok"}))
 
 
+PUBLIC = frozenset({greet, healthz})
+"""Views that need no token."""
+
+
 def _path(request: ApiRequest) -> str:
     """The path as it came, but for the doubled /v1 of those who put one into the base URL."""
     if not {".", ".."}.isdisjoint(request.path.split("/")):
@@ -140,10 +155,8 @@ def _only(request: ApiRequest, method: str) -> None:
 async def _serve(
     request: ApiRequest, request_id: str, path: str, answerer: Answerer, *, has_model: bool = True
 ) -> RelayResponse:
-    """Authenticate, make a `Call` of the request, have it answered and recorded."""
-    runtime = request.runtime
-    snapshot = runtime.snapshot
-    caller = identify(request.raw_headers, snapshot, allow_anonymous=settings.ALLOW_ANONYMOUS)
+    """Make a `Call` of the request, have it answered and recorded."""
+    runtime, caller = request.runtime, request.caller
     body = request.take_body()
     record = _open_record(request, request_id, path, caller, len(body), runtime)
     try:
@@ -153,7 +166,7 @@ async def _serve(
         call = _call(request, request_id, path, caller, body, model, stream)
         del body
         emit("request.start", request_id=request_id, path=path, model=model or None, stream=stream)
-        answer = await answerer(runtime, call, targets_of(call, snapshot), record)
+        answer = await answerer(runtime, call, targets_of(call, runtime.snapshot), record)
     except ClientError as error:
         record.status = error.status
         record.finish("refused", error.message)
