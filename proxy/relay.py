@@ -117,8 +117,7 @@ class Relay:
                 if conversation.budget.passed:
                     break
         finally:
-            for decision in decisions:
-                self._health.release(decision)
+            self._health.release(decisions)
         if final.is_empty and (overflow := fitting.overflow()):
             final.add(overflow, targets[-1].provider, overflow.message)
         return final
