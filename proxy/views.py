@@ -115,7 +115,8 @@ async def status(request: ApiRequest, request_id: str) -> RelayResponse:
     """For a status line: who answers now and why, and how this session fared."""
     _only(request, "GET")
     runtime = request.runtime
-    body = overview(runtime.snapshot, runtime.health.table, runtime.health.now())
+    table, now = runtime.health.table, runtime.health.now()
+    body = overview(runtime.snapshot, table, now, request.caller.credential)
     query = parse_qs(request.query.decode("latin-1"))
     session_id = _text(request, b"x-claude-code-session-id") or query.get("session", [""])[0]
     if session_id:
