@@ -185,7 +185,7 @@ class Relay:
                 note_failure(record, attempt, target, conversation.call, crash := AttemptCrashed())
                 raise crash from None
             except asyncio.CancelledError:
-                record.end_attempt(attempt, "cancelled")
+                record.end_attempt(attempt, record.interruption)
                 self._health.record(decision, conversation.caller, CANCELLED)
                 raise
             else:

@@ -30,16 +30,12 @@ def provider_lines(
     return [_line(p, state, now) for p, state in states]
 
 
-def overview(
-    snapshot: Snapshot, table: HealthTable, now: float, credential: str
-) -> dict[str, Any]:
+def overview(snapshot: Snapshot, table: HealthTable, now: float, credential: str) -> dict[str, Any]:
     """What concerns a client with this credential, "" without one of its own.
 
     `provider` is the first one that is open, `primary` the first one of all.
     """
-    lines = provider_lines(
-        snapshot.providers, table, snapshot.settings, now, credential=credential
-    )
+    lines = provider_lines(snapshot.providers, table, snapshot.settings, now, credential=credential)
     open_ones = [line for line in lines if line["state"] in _OPEN]
     skipped = [line for line in lines if line["state"] not in _OPEN]
     in_use = open_ones[0] if open_ones else min(skipped, key=_return, default=None)

@@ -173,7 +173,7 @@ async def _serve(
         record.finish("refused", error.message)
         raise
     except asyncio.CancelledError:
-        record.finish("cancelled")
+        record.finish(record.interruption)
         raise
     except BaseException:
         record.status = 500
@@ -193,6 +193,7 @@ def _open_record(
         token=caller.token.note if caller.token else "",
         bytes_in=size,
         keep=runtime.keep_record,
+        client_left=lambda: request.client_left,
     )
 
 
