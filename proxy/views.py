@@ -232,7 +232,7 @@ async def _relay(runtime: Runtime, call: Call, targets: list[Target], record: Ca
 
 async def _count(runtime: Runtime, call: Call, targets: list[Target], record: CallRecord) -> Answer:
     return await lookups.count_tokens(
-        runtime.upstream, runtime.knowledge.table, call, targets, record
+        runtime.upstream, runtime.health, runtime.knowledge.table, call, targets, record
     )
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,7 @@ class Installation:
             with psycopg.connect(self.postgres) as connection:
                 found = connection.execute(COUNT).fetchone()
         else:
-            with sqlite3.connect(self.data_dir / "db.sqlite3") as database:
+            with closing(sqlite3.connect(self.data_dir / "db.sqlite3")) as database:
                 found = database.execute(COUNT).fetchone()
         assert found is not None
         return int(found[0])
