@@ -42,7 +42,7 @@ class StreamEnding:
             self.record.finish("answered")
             outcome = SUCCESS
         elif isinstance(failure, ClientGone):
-            self.record.finish("cancelled")
+            self.record.finish(self.record.interruption)
             outcome = CANCELLED
         else:
             message = redact(str(failure), self.secrets)

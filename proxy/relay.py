@@ -117,8 +117,7 @@ class Relay:
                 if conversation.budget.passed:
                     break
         finally:
-            for decision in decisions:
-                self._health.release(decision)
+            self._health.release(decisions)
         if final.is_empty and (overflow := fitting.overflow()):
             final.add(overflow, targets[-1].provider, overflow.message)
         return final
@@ -186,7 +185,7 @@ class Relay:
                 note_failure(record, attempt, target, conversation.call, crash := AttemptCrashed())
                 raise crash from None
             except asyncio.CancelledError:
-                record.end_attempt(attempt, "cancelled")
+                record.end_attempt(attempt, record.interruption)
                 self._health.record(decision, conversation.caller, CANCELLED)
                 raise
             else:

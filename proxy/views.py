@@ -116,7 +116,8 @@ async def status(request: ApiRequest, request_id: str) -> RelayResponse:
     """For a status line: who answers now and why, and how this session fared."""
     _only(request, "GET")
     runtime = request.runtime
-    body = overview(runtime.snapshot, runtime.health.table, runtime.health.now())
+    table, now = runtime.health.table, runtime.health.now()
+    body = overview(runtime.snapshot, table, now, request.caller.credential)
     query = parse_qs(request.query.decode("latin-1"))
     session_id = _text(request, b"x-claude-code-session-id") or query.get("session", [""])[0]
     if session_id:
@@ -178,7 +179,7 @@ async def _serve(
         record.finish("refused", error.message)
         raise
     except asyncio.CancelledError:
-        record.finish("cancelled")
+        record.finish(record.interruption)
         raise
     except BaseException:
         record.status = 500
@@ -198,6 +199,7 @@ def _open_record(
         token=caller.token.note if caller.token else "",
         bytes_in=size,
         keep=runtime.keep_record,
+        client_left=lambda: request.client_left,
     )
 
 
@@ -236,7 +238,7 @@ async def _relay(runtime: Runtime, call: Call, targets: list[Target], record: Ca
 
 async def _count(runtime: Runtime, call: Call, targets: list[Target], record: CallRecord) -> Answer:
     return await lookups.count_tokens(
-        runtime.upstream, runtime.knowledge.table, call, targets, record
+        runtime.upstream, runtime.health, runtime.knowledge.table, call, targets, record
     )
 
 

@@ -47,6 +47,7 @@ def test_a_call_is_added_to_the_hour_of_who_answered_and_of_whoever_was_asked() 
         ((("a", 200),), "answered", 0, 0),
         ((("a", 200),), "cancelled", 0, 0),
         ((("a", 200),), "broken", 1, 1),
+        ((("a", 200),), "stopped", 1, 0),
         ((("a", 400),), "refused", 1, 0),
         ((("a", 404),), "refused", 1, 0),
         ((("a", 413),), "refused", 1, 0),
@@ -72,9 +73,10 @@ def test_a_call_that_nobody_answered_is_nobodys() -> None:
 
 
 @pytest.mark.django_db
-def test_an_attempt_that_the_client_cancelled_says_nothing_about_the_provider() -> None:
-    record = finished(("a", 200), outcome="cancelled")
-    record.attempts[0].result, record.attempts[0].status = "cancelled", None
+@pytest.mark.parametrize("outcome", ["cancelled", "stopped"])
+def test_an_attempt_that_was_cancelled_says_nothing_about_the_provider(outcome: str) -> None:
+    record = finished(("a", 200), outcome=outcome)
+    record.attempts[0].result, record.attempts[0].status = outcome, None
     write_rows([record])
     assert figures("a")["attempts"] == figures("a")["failures"] == 0
 

@@ -44,6 +44,7 @@ _OUTCOME_STYLES = {
     RequestLog.Outcome.REFUSED: "ccf-warn",
     RequestLog.Outcome.BROKEN: "ccf-bad",
     RequestLog.Outcome.CANCELLED: "ccf-quiet",
+    RequestLog.Outcome.STOPPED: "ccf-warn",
 }
 
 
