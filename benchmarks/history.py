@@ -14,11 +14,14 @@ import importlib
 import os
 import random
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from proxy.history.records import CallRecord
 
 BATCH = 2_000
 DAYS = 35
@@ -98,7 +101,7 @@ def _fill(rows: int) -> int:
     from django.db import connection
 
     from providers.models import Provider
-    from proxy.history import write_rows
+    from proxy.history.rows import write_rows
     from proxy.models import RequestLog
 
     newest = RequestLog.objects.order_by("-pk").values_list("pk", flat=True).first()
@@ -118,9 +121,9 @@ def _fill(rows: int) -> int:
     return rows
 
 
-def _calls(rows: int) -> Iterator[object]:
+def _calls(rows: int) -> Iterator[CallRecord]:
     """Calls of the last weeks, oldest first, more by day than by night."""
-    from proxy.records import AttemptRecord, CallRecord
+    from proxy.history.records import AttemptRecord, CallRecord
     from proxy.usage import Usage
 
     chance, now = random.Random(11), time.time()
@@ -204,7 +207,7 @@ def _time_export() -> None:
     """The whole history as CSV: how long, and that memory does not grow with it."""
     import resource
 
-    from proxy.csv_export import csv_lines
+    from proxy.admin.csv_export import csv_lines
     from proxy.models import RequestLog
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -222,4 +225,4 @@ def _time_export() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

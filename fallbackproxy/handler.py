@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +20,8 @@ from proxy.errors import ClientError, NotFound, RequestTooLarge, error_body
 from proxy.requests import ApiRequest
 from proxy.responses import RelayResponse
 from proxy.stream import StreamBroken
-from proxy.views import error_response, request_id_of
+from proxy.views import PUBLIC, admit, error_response, request_id_of
+from proxy.wire import header
 
 logger = logging.getLogger("ccf.handler")
 
@@ -28,7 +30,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 DRAIN_FACTOR = 4
-"""How much of an oversized body is read, in limits, so that its sender hears the answer."""
+"""How much of a body that nobody wants is read, in limits, so that its sender hears the answer."""
+DRAIN_SECONDS = 30.0
+"""And for how long, where the sender is not even known."""
 
 
 class Disconnected(Exception):
@@ -42,36 +46,60 @@ class ApiHandler:
         request = ApiRequest(scope, b"")
         with request.runtime.live_call():
             try:
-                request.give_body(await _read_body(scope, receive, settings.MAX_BODY_BYTES))
+                match = _match(request.path)
+                if match.func in PUBLIC:
+                    await _drain(receive)
+                else:
+                    # From the headers alone: strangers do not get to fill the memory.
+                    admit(request)
+                    limit = settings.MAX_BODY_BYTES
+                    request.give_body(await _read_body(receive, limit, limit * DRAIN_FACTOR))
             except Disconnected:
                 return
-            except ClientError as error:
+            except RequestTooLarge as error:
                 await _send(error_response(error, request_id_of(request)), send)
-                return
-            await _until_disconnect(receive, _respond(request, send))
+            except Exception as error:
+                await _refuse(request, error, receive, send)
+            else:
+                await _until_disconnect(receive, request, _respond(match, request, send))
 
 
-async def _respond(request: ApiRequest, send: Send) -> None:
+async def _refuse(request: ApiRequest, error: Exception, receive: Receive, send: Send) -> None:
+    """Answer a request whose body has not been read.
+
+    Who asks before it sends a body need not send it. The connection is of no
+    further use then: what comes next on it may still be that body.
+    """
+    response = _failure(request, error)
+    if (header(request.raw_headers, b"expect") or b"").lower() == b"100-continue":
+        response.raw_headers = [*response.raw_headers, (b"connection", b"close")]
+    else:
+        try:
+            await _drain(receive)
+        except Disconnected:
+            return
+    await _send(response, send)
+
+
+async def _respond(match: ResolverMatch, request: ApiRequest, send: Send) -> None:
     try:
-        response = await _call_view(request)
-    except Exception:
-        request_id = request_id_of(request)
-        logger.exception("request.crash", extra={"fields": {"request_id": request_id}})
-        body = error_body(500, "the proxy failed on this call; see its log", request_id)
-        headers = [(b"content-type", b"application/json"), (b"ccr-request-id", request_id.encode())]
-        response = RelayResponse(500, headers, body)
+        response: RelayResponse = await match.func(request, *match.args, **match.kwargs)
+    except Exception as error:
+        response = _failure(request, error)
     del request
     await _send(response, send)
 
 
-async def _call_view(request: ApiRequest) -> RelayResponse:
-    try:
-        match = _match(request.path)
-    except Resolver404:
+def _failure(request: ApiRequest, error: Exception) -> RelayResponse:
+    request_id = request_id_of(request)
+    if isinstance(error, Resolver404):
         error = NotFound(f"{request.path}: no such endpoint")
-        return error_response(error, request_id_of(request))
-    response: RelayResponse = await match.func(request, *match.args, **match.kwargs)
-    return response
+    if isinstance(error, ClientError):
+        return error_response(error, request_id)
+    logger.error("request.crash", exc_info=error, extra={"fields": {"request_id": request_id}})
+    body = error_body(500, "the proxy failed on this call; see its log", request_id)
+    headers = [(b"content-type", b"application/json"), (b"ccr-request-id", request_id.encode())]
+    return RelayResponse(500, headers, body)
 
 
 @lru_cache(maxsize=256)
@@ -105,8 +133,8 @@ async def _send(response: RelayResponse, send: Send) -> None:
         await response.chunks.aclose()
 
 
-async def _read_body(scope: dict[str, Any], receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises `RequestTooLarge`, `InvalidRequest`, `Disconnected`."""
+async def _read_body(receive: Receive, limit: int, most: int) -> bytes:
+    """The whole body. Raises `RequestTooLarge`, after no more than `most` bytes; `Disconnected`."""
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -119,14 +147,21 @@ async def _read_body(scope: dict[str, Any], receive: Receive, limit: int) -> byt
             chunks.append(chunk)
         elif chunks:
             chunks.clear()
-        if not message.get("more_body") or size > limit * DRAIN_FACTOR:
+        if not message.get("more_body") or size > most:
             break
     if size > limit:
         raise RequestTooLarge(f"the request is larger than {limit} bytes")
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def _until_disconnect(receive: Receive, work: Awaitable[None]) -> None:
+async def _drain(receive: Receive) -> None:
+    """Read a body that nobody wants, and keep nothing of it. Raises `Disconnected`."""
+    with suppress(RequestTooLarge, TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            await _read_body(receive, 0, settings.MAX_BODY_BYTES * DRAIN_FACTOR)
+
+
+async def _until_disconnect(receive: Receive, request: ApiRequest, work: Awaitable[None]) -> None:
     """Do `work`, unless the client goes away first: then cancel it.
 
     A `receive` stays pending all the time: without it a client that leaves is
@@ -134,20 +169,18 @@ async def _until_disconnect(receive: Receive, work: Awaitable[None]) -> None:
     """
     task = asyncio.current_task()
     assert task is not None
-    gone = False
 
     async def listen() -> None:
-        nonlocal gone
         while (await receive())["type"] != "http.disconnect":
             pass
-        gone = True
+        request.client_left = True
         task.cancel()
 
     listener = asyncio.create_task(listen())
     try:
         await work
     except asyncio.CancelledError:
-        if not gone or task.uncancel():
+        if not request.client_left or task.uncancel():
             raise
     finally:
         listener.cancel()

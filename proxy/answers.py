@@ -15,8 +15,8 @@ from proxy.errors import (
     error_body,
     error_type,
 )
+from proxy.history.records import CallRecord, header_safe
 from proxy.outcomes import FinalError
-from proxy.records import CallRecord, header_safe
 from proxy.responses import Chunks
 from proxy.wire import ErrorReply, HeaderPairs
 

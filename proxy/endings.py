@@ -10,7 +10,7 @@ from providers.knowledge import Knowledge
 from providers.routing import WireFormat
 from proxy.errors import UpstreamFailure, UpstreamRefused
 from proxy.health_outcomes import health_outcome
-from proxy.records import CallRecord
+from proxy.history.records import CallRecord
 from proxy.rectifiers.provenance import signatures_passing
 from proxy.redaction import redact
 from proxy.stream import ClientGone
@@ -42,7 +42,7 @@ class StreamEnding:
             self.record.finish("answered")
             outcome = SUCCESS
         elif isinstance(failure, ClientGone):
-            self.record.finish("cancelled")
+            self.record.finish(self.record.interruption)
             outcome = CANCELLED
         else:
             message = redact(str(failure), self.secrets)

@@ -11,9 +11,9 @@ from providers.routing import Target
 from proxy.attempt import Reply
 from proxy.call import Call
 from proxy.errors import Failure, TimeLimitExceeded, UpstreamRefused
-from proxy.kept_headers import kept_headers
+from proxy.history.kept_headers import kept_headers
+from proxy.history.records import AttemptRecord, CallRecord
 from proxy.outcomes import error_type_of, short_result
-from proxy.records import AttemptRecord, CallRecord
 from proxy.redaction import redact
 from proxy.wire import UpstreamRequest
 

@@ -15,6 +15,7 @@ class RequestLog(models.Model):
         REFUSED = "refused", _("refused")
         BROKEN = "broken", _("broken off")
         CANCELLED = "cancelled", _("cancelled by the client")
+        STOPPED = "stopped", _("cut off by a stop of the proxy")
 
     time = models.DateTimeField(_("time"), db_index=True)
     request_id = models.CharField(_("request id"), max_length=128, db_index=True)

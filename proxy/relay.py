@@ -14,7 +14,7 @@ from providers.knowledge import Knowledge
 from providers.routing import Settings, Snapshot, Target, WireFormat
 from proxy.answers import Answer, all_failed, answered, as_reply, nobody_to_ask, our_headers
 from proxy.attempt import Reply, ask
-from proxy.call import Call, has_server_tools
+from proxy.call import Call
 from proxy.deadlines import Deadline
 from proxy.endings import StreamEnding
 from proxy.errors import (
@@ -27,6 +27,7 @@ from proxy.errors import (
 )
 from proxy.fitting import Fitting
 from proxy.health_outcomes import health_outcome
+from proxy.history.records import CallRecord
 from proxy.journal import (
     emit_crash,
     note_admission,
@@ -41,7 +42,6 @@ from proxy.journal import (
 from proxy.mending import Mending
 from proxy.outcomes import FinalError, Verdict, may_retry, verdict_of
 from proxy.preparing import prepared
-from proxy.records import CallRecord
 from proxy.stream import CommittedStream
 from proxy.upstream import UpstreamClient
 from proxy.wire import header
@@ -117,8 +117,7 @@ class Relay:
                 if conversation.budget.passed:
                     break
         finally:
-            for decision in decisions:
-                self._health.release(decision)
+            self._health.release(decisions)
         if final.is_empty and (overflow := fitting.overflow()):
             final.add(overflow, targets[-1].provider, overflow.message)
         return final
@@ -186,7 +185,7 @@ class Relay:
                 note_failure(record, attempt, target, conversation.call, crash := AttemptCrashed())
                 raise crash from None
             except asyncio.CancelledError:
-                record.end_attempt(attempt, "cancelled")
+                record.end_attempt(attempt, record.interruption)
                 self._health.record(decision, conversation.caller, CANCELLED)
                 raise
             else:
@@ -241,7 +240,7 @@ def targets_of(call: Call, snapshot: Snapshot) -> list[Target]:
         skip_client_providers=call.skip_client_providers,
     )
     formats = {target.provider.format for target in targets}
-    if len(formats) > 1 and has_server_tools(call.body):
+    if len(formats) > 1 and call.contents.has_server_tools():
         targets.sort(key=lambda target: target.provider.format is not WireFormat.ANTHROPIC)
     return targets
 

@@ -14,8 +14,8 @@ from providers.health_keeper import HealthKeeper
 from providers.knowledge_store import KnowledgeKeeper
 from providers.routing import Snapshot
 from providers.watcher import Watcher
-from proxy.logbook import Logbook
-from proxy.records import CallRecord
+from proxy.history.logbook import Logbook
+from proxy.history.records import CallRecord
 from proxy.relay import Relay
 from proxy.upstream import UpstreamClient
 

@@ -1,4 +1,8 @@
-"""The admin site: its front page, its navigation, and the pages that belong to no model."""
+"""The admin site: its front page, its navigation, and the pages that belong to no model.
+
+Pages are imported when they are opened: Django sets this site up for the first model that
+registers itself, while the modules behind the pages are still on their way in.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,6 @@ from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.translation import gettext_lazy as _
 
 from providers.client_setup import snippets
-from providers.transfer_views import transfer_view
-from proxy.connection_views import form_view
-from proxy.dashboard import dashboard
 
 NAVIGATION = (
     ("index", _("Overview"), None),
@@ -48,14 +49,20 @@ class ProxySite(AdminSite):
         return pages + super().get_urls()
 
     def transfer(self, request: HttpRequest) -> HttpResponse:
+        from providers.admin.transfer import transfer_view
+
         return transfer_view(self, request)
 
     def test_connection(self, request: HttpRequest, key: int | None = None) -> HttpResponse:
+        from proxy.admin.connection_views import form_view
+
         return form_view(self, request, key)
 
     def index(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> TemplateResponse:
+        from proxy.admin.dashboard import dashboard
+
         figures = dashboard(request, time.time())
         return super().index(request, {**figures, **(extra_context or {})})
 

@@ -1,4 +1,8 @@
-"""The API. Thin: authenticate, parse once, hand to the relay, stream out."""
+"""The API. Thin: authenticate, parse once, hand to the relay, stream out.
+
+`fallbackproxy.handler` calls `admit` before it reads the body, and the view after it; views in
+`PUBLIC` answer anybody, and get no body.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +24,10 @@ from providers.routing import Target
 from proxy import lookups
 from proxy.access import Caller, identify
 from proxy.answers import JSON, RETRY_IS_POINTLESS, Answer
-from proxy.call import COUNT_TOKENS, MESSAGES, Call, read_routing
+from proxy.call import COUNT_TOKENS, MESSAGES, Call
 from proxy.errors import ClientError, NotAuthenticated, NotFound, error_body
-from proxy.records import CallRecord
+from proxy.history.records import CallRecord
+from proxy.reading import NOTHING, Contents, read_contents
 from proxy.relay import targets_of
 from proxy.requests import ApiRequest
 from proxy.responses import RelayResponse
@@ -50,6 +55,14 @@ def in_envelope(view: View) -> Callable[..., Coroutine[Any, Any, RelayResponse]]
             return error_response(error, request_id)
 
     return wrapped
+
+
+def admit(request: ApiRequest) -> None:
+    """Find out who asks, from the headers alone. Raises `NotAuthenticated`."""
+    snapshot = request.runtime.snapshot
+    request.caller = identify(
+        request.raw_headers, snapshot, allow_anonymous=settings.ALLOW_ANONYMOUS
+    )
 
 
 def request_id_of(request: ApiRequest) -> str:
@@ -103,8 +116,8 @@ async def status(request: ApiRequest, request_id: str) -> RelayResponse:
     """For a status line: who answers now and why, and how this session fared."""
     _only(request, "GET")
     runtime = request.runtime
-    identify(request.raw_headers, runtime.snapshot, allow_anonymous=settings.ALLOW_ANONYMOUS)
-    body = overview(runtime.snapshot, runtime.health.table, runtime.health.now())
+    table, now = runtime.health.table, runtime.health.now()
+    body = overview(runtime.snapshot, table, now, request.caller.credential)
     query = parse_qs(request.query.decode("latin-1"))
     session_id = _text(request, b"x-claude-code-session-id") or query.get("session", [""])[0]
     if session_id:
@@ -125,6 +138,10 @@ async def healthz(request: ApiRequest) -> RelayResponse:
     return RelayResponse(200, [JSON], orjson.dumps({"status": "ok"}))
 
 
+PUBLIC = frozenset({greet, healthz})
+"""Views that need no token."""
+
+
 def _path(request: ApiRequest) -> str:
     """The path as it came, but for the doubled /v1 of those who put one into the base URL."""
     if not {".", ".."}.isdisjoint(request.path.split("/")):
@@ -140,26 +157,29 @@ def _only(request: ApiRequest, method: str) -> None:
 async def _serve(
     request: ApiRequest, request_id: str, path: str, answerer: Answerer, *, has_model: bool = True
 ) -> RelayResponse:
-    """Authenticate, make a `Call` of the request, have it answered and recorded."""
-    runtime = request.runtime
-    snapshot = runtime.snapshot
-    caller = identify(request.raw_headers, snapshot, allow_anonymous=settings.ALLOW_ANONYMOUS)
+    """Make a `Call` of the request, have it answered and recorded."""
+    runtime, caller = request.runtime, request.caller
     body = request.take_body()
     record = _open_record(request, request_id, path, caller, len(body), runtime)
     try:
-        model, stream = read_routing(body) if has_model else ("", False)
-        stream = stream and path == MESSAGES
-        record.model, record.stream = model, stream
-        call = _call(request, request_id, path, caller, body, model, stream)
+        contents = read_contents(body) if has_model else NOTHING
+        call = _call(request, request_id, path, caller, body, contents)
         del body
-        emit("request.start", request_id=request_id, path=path, model=model or None, stream=stream)
-        answer = await answerer(runtime, call, targets_of(call, snapshot), record)
+        record.model, record.stream = call.model, call.stream
+        emit(
+            "request.start",
+            request_id=request_id,
+            path=path,
+            model=call.model or None,
+            stream=call.stream,
+        )
+        answer = await answerer(runtime, call, targets_of(call, runtime.snapshot), record)
     except ClientError as error:
         record.status = error.status
         record.finish("refused", error.message)
         raise
     except asyncio.CancelledError:
-        record.finish("cancelled")
+        record.finish(record.interruption)
         raise
     except BaseException:
         record.status = 500
@@ -179,6 +199,7 @@ def _open_record(
         token=caller.token.note if caller.token else "",
         bytes_in=size,
         keep=runtime.keep_record,
+        client_left=lambda: request.client_left,
     )
 
 
@@ -188,8 +209,7 @@ def _call(
     path: str,
     caller: Caller,
     body: bytes,
-    model: str,
-    stream: bool,
+    contents: Contents,
 ) -> Call:
     return Call(
         request_id=request_id,
@@ -198,12 +218,13 @@ def _call(
         query=request.query,
         headers=caller.headers,
         body=body,
-        model=model,
-        stream=stream,
+        model=contents.model or "",
+        stream=contents.stream is True and path == MESSAGES,
         credential=caller.credential,
         session_id=_text(request, b"x-claude-code-session-id"),
         agent_id=_text(request, b"x-claude-code-agent-id"),
         skip_client_providers=caller.skip_client_providers,
+        contents=contents,
     )
 
 
@@ -217,7 +238,7 @@ async def _relay(runtime: Runtime, call: Call, targets: list[Target], record: Ca
 
 async def _count(runtime: Runtime, call: Call, targets: list[Target], record: CallRecord) -> Answer:
     return await lookups.count_tokens(
-        runtime.upstream, runtime.knowledge.table, call, targets, record
+        runtime.upstream, runtime.health, runtime.knowledge.table, call, targets, record
     )
 
 

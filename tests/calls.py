@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxy.records import AttemptRecord, CallRecord
+from proxy.history.records import AttemptRecord, CallRecord
 from proxy.usage import Usage
 
 Tried = tuple[str, int | None]

@@ -13,9 +13,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from providers.models import Provider
-from proxy import history_filters
-from proxy.history_links import choice_of, read_choice
-from proxy.history_pages import search
+from proxy.admin import history_filters
+from proxy.admin.history_links import choice_of, read_choice
+from proxy.admin.history_pages import search
 from proxy.models import Attempt, RequestLog
 from proxy.viewers import create_viewer_group
 

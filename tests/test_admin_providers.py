@@ -15,7 +15,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from providers import masks, models
+from providers import models
+from providers.admin import masks
 from providers.loading import current_versions, load_snapshot
 from providers.models import ModelMapping, Provider, ProxySettings
 

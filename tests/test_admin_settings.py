@@ -14,7 +14,7 @@ from django.contrib.sessions.models import Session
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from providers import transfer_views
+from providers.admin import transfer as transfer_views
 from providers.fields import decrypt
 from providers.loading import load_snapshot
 from providers.models import AccessToken, Provider, ProxySettings
@@ -152,7 +152,7 @@ def test_a_preview_is_good_for_its_user_and_for_a_while(
     html = other.post(TRANSFER, {"do": "apply", "sealed": token}).content.decode()
     assert "too old" in html
     later = time.time() + transfer_views.PREVIEW_SECONDS + 1
-    monkeypatch.setattr("providers.transfer_views.time.time", lambda: later)
+    monkeypatch.setattr("providers.admin.transfer.time.time", lambda: later)
     html = admin_client.post(TRANSFER, {"do": "apply", "sealed": token}).content.decode()
     assert "too old" in html
     html = admin_client.post(TRANSFER, {"do": "apply", "sealed": "forged"}).content.decode()

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.models import Provider
-from proxy import csv_export
-from proxy.csv_export import csv_lines, harmless
-from proxy.history import write_rows
+from proxy.admin import csv_export
+from proxy.admin.csv_export import csv_lines, harmless
+from proxy.history.rows import write_rows
 from proxy.models import Attempt, RequestLog
 from tests.calls import finished
 

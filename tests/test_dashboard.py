@@ -17,11 +17,11 @@ from django.utils import timezone
 
 from providers.conditions import ProviderCondition
 from providers.models import AccessToken, Provider, ProviderHealth
-from proxy import charts
-from proxy.figures import RANGES
-from proxy.history import write_rows
+from proxy.admin import charts
+from proxy.admin.figures import RANGES
+from proxy.admin.now import headline
+from proxy.history.rows import write_rows
 from proxy.models import RequestLog
-from proxy.now import headline
 from tests.calls import NOW, finished
 
 pytestmark = pytest.mark.django_db

@@ -12,8 +12,8 @@ import pytest
 from django.conf import settings
 from django.db import models
 
-from providers.document import MAPPING, PROVIDER_KEYS, SETTINGS_KEYS
 from providers.models import Provider, ProxySettings
+from providers.transfer.document import MAPPING, PROVIDER_KEYS, SETTINGS_KEYS
 from proxy.models import Attempt, RequestLog
 from proxy.rectifiers import REPAIRS
 

@@ -15,9 +15,9 @@ from django.db import transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from providers.document import InvalidDocument, parse
 from providers.models import AccessToken, ModelMapping, Provider, ProxySettings
-from providers.transfer import apply_import, export_configuration
+from providers.transfer.configuration import apply_import, export_configuration
+from providers.transfer.document import InvalidDocument, parse
 
 pytestmark = pytest.mark.django_db
 

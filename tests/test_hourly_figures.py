@@ -13,11 +13,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from providers.models import ProxySettings
-from proxy import retention
-from proxy.history import write_rows
+from proxy.history import retention
+from proxy.history.records import CallRecord
+from proxy.history.rollup import hour_of
+from proxy.history.rows import write_rows
 from proxy.models import HourlyFigures, RequestLog
-from proxy.records import CallRecord
-from proxy.rollup import hour_of
 from proxy.usage import Usage
 from tests.calls import NOW, Tried, finished
 
@@ -50,6 +50,7 @@ def test_a_call_is_added_to_the_hour_of_who_answered_and_of_whoever_was_asked() 
         ((("a", 200),), "answered", 0, 0),
         ((("a", 200),), "cancelled", 0, 0),
         ((("a", 200),), "broken", 1, 1),
+        ((("a", 200),), "stopped", 1, 0),
         ((("a", 400),), "refused", 1, 0),
         ((("a", 404),), "refused", 1, 0),
         ((("a", 413),), "refused", 1, 0),
@@ -75,9 +76,10 @@ def test_a_call_that_nobody_answered_is_nobodys() -> None:
 
 
 @pytest.mark.django_db
-def test_an_attempt_that_the_client_cancelled_says_nothing_about_the_provider() -> None:
-    record = finished(("a", 200), outcome="cancelled")
-    record.attempts[0].result, record.attempts[0].status = "cancelled", None
+@pytest.mark.parametrize("outcome", ["cancelled", "stopped"])
+def test_an_attempt_that_was_cancelled_says_nothing_about_the_provider(outcome: str) -> None:
+    record = finished(("a", 200), outcome=outcome)
+    record.attempts[0].result, record.attempts[0].status = outcome, None
     write_rows([record])
     assert figures("a")["attempts"] == figures("a")["failures"] == 0
 
@@ -104,7 +106,7 @@ def test_the_rows_and_their_figures_are_written_together_or_not_at_all(
     def fail(records: list[CallRecord]) -> None:
         raise ValueError("no")
 
-    monkeypatch.setattr("proxy.history.add_figures", fail)
+    monkeypatch.setattr("proxy.history.rows.add_figures", fail)
     with pytest.raises(ValueError, match="no"):
         write_rows([finished(("a", 200))])
     assert not RequestLog.objects.exists()
@@ -179,7 +181,7 @@ def all_figures() -> list[tuple[object, ...]]:
 
 
 def backfill() -> None:
-    migration = importlib.import_module("proxy.migrations.0005_figures_of_old_calls")
+    migration = importlib.import_module("proxy.migrations.0006_figures_of_old_calls")
     migration.add_old_figures(apps, None)
 
 
@@ -192,6 +194,7 @@ def older_calls() -> list[CallRecord]:
         ((("a", 400),), "refused"),
         ((("a", 401),), "refused"),
         ((("a", 500), ("b", 529)), "failed"),
+        ((("a", 200),), "stopped"),
     ]
     records = [
         finished(*tried, outcome=outcome, time=NOW + number * 1700.0)
@@ -199,6 +202,7 @@ def older_calls() -> list[CallRecord]:
     ]
     records[3].path = "/v1/messages/count_tokens"
     records[4].attempts[0].result = "cancelled"
+    records[6].attempts[0].result = "stopped"
     records[5].usage = Usage()
     return records
 

@@ -13,12 +13,12 @@ from django.core.management import CommandError, call_command
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers import transfer
-from providers.document import PROVIDER_KEYS, InvalidDocument, parse
-from providers.importing import merged_order
 from providers.loading import current_versions
 from providers.models import AccessToken, ModelMapping, Provider, ProxySettings, token_digest
-from providers.transfer import apply_import, plan_import
+from providers.transfer import configuration as transfer
+from providers.transfer.configuration import apply_import, plan_import
+from providers.transfer.document import PROVIDER_KEYS, InvalidDocument, parse
+from providers.transfer.importing import merged_order
 
 pytestmark = pytest.mark.django_db
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.kept_headers import MAX_HEADERS, MAX_VALUE, NEVER, is_kept, kept_headers
+from proxy.history.kept_headers import MAX_HEADERS, MAX_VALUE, NEVER, is_kept, kept_headers
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from proxy.logbook import Logbook
+from proxy.history.logbook import Logbook
 
 SOON = (0.001, 0.001)
 

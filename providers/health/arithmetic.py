@@ -44,16 +44,24 @@ def tier_cooldown(failures: int, settings: Settings) -> float:
 
 
 def closed_until(row: HealthRow, settings: Settings, now: float) -> float | None:
-    """When the cooldown in force at `now` ends; None without one.
+    """When the cooldown in force at `now` ends; None without one."""
+    since, until = closed_between(row, settings)
+    return until if since <= now < until else None
+
+
+NEVER = (0.0, 0.0)
+
+
+def closed_between(row: HealthRow, settings: Settings) -> tuple[float, float]:
+    """Beginning and end of the cooldown of a row, `NEVER` without one.
 
     A cooldown never outlasts what its cause permits, counted from its own beginning, whatever
     the row says; one that begins in the future is not in force.
     """
     if row.until is None or row.since is None or row.cause is None or settings.max_cooldown <= 0:
-        return None
+        return NEVER
     longest = settings.max_cooldown if row.cause is Cause.FAILURES else MAX_NAMED
-    until = min(row.since + longest, row.until)
-    return until if row.since <= now < until else None
+    return row.since, min(row.since + longest, row.until)
 
 
 def probe_scheduled(row: HealthRow, settings: Settings, now: float) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-from providers.routing import Target
+from providers.routing import Credentials, Target
 
 MAX_MODEL = 200
 """Longer model names are cut: they are the client's to choose, and they are kept in memory."""
@@ -68,13 +68,17 @@ def keys_of(target: Target, credential: str) -> tuple[HealthKey, ...]:
 def narrow_parts(target: Target, credential: str) -> tuple[tuple[str, str], ...]:
     """Credential and model of the narrower keys among `keys_of`."""
     owner = owner_of(target, credential)
-    model = target.model[:MAX_MODEL]
+    model = target.model
+    if len(model) > MAX_MODEL:
+        model = model[:MAX_MODEL]
     return ((owner, ""), (owner, model)) if owner else (("", model),)
 
 
 def owner_of(target: Target, credential: str) -> str:
     """The credential part of a row's key."""
-    return (credential or ANONYMOUS) if target.provider.uses_client_credentials else ""
+    # Not by the provider's property: this is asked for every closed target of a call.
+    of_client = target.provider.credentials is Credentials.CLIENT
+    return (credential or ANONYMOUS) if of_client else ""
 
 
 class Cause(enum.StrEnum):

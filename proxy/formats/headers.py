@@ -20,10 +20,16 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"cookie"})
+CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key"})
 """Request headers that carry somebody's credentials."""
 
-_NOT_TO_UPSTREAM = HOP_BY_HOP | {b"host", b"content-length", b"accept-encoding", b"expect"}
+_NOT_TO_UPSTREAM = HOP_BY_HOP | {
+    b"host",
+    b"content-length",
+    b"accept-encoding",
+    b"expect",
+    b"cookie",  # of a browser, for the host of this proxy: the admin's session among them
+}
 _NOT_TO_CLIENT = HOP_BY_HOP | {
     b"content-length",
     b"content-encoding",

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from django.contrib.auth.models import User
 
 from providers.models import AccessToken, LearnedFact, ModelMapping, Provider, ProviderHealth
-from proxy.history import write_rows
-from proxy.records import AttemptRecord, CallRecord
+from proxy.history.records import AttemptRecord, CallRecord
+from proxy.history.rows import write_rows
 from proxy.usage import Usage
 
 PASSWORD = "only-for-tests"

@@ -6,13 +6,14 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from providers.client_setup import DEFAULT_URL, export_lines
+from providers.database_command import DatabaseCommand
 from providers.models import AccessToken
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "Make a client token and print it, once: only its hash is kept."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

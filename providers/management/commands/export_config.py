@@ -8,13 +8,14 @@ import stat
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
-from providers.document import REDACTED
-from providers.transfer import export_configuration, undecryptable_providers
+from providers.database_command import DatabaseCommand
+from providers.transfer.configuration import export_configuration, undecryptable_providers
+from providers.transfer.document import REDACTED
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = (
         "Write providers, tokens and settings as JSON, for import_config. "
         f'Keys and header values are written as "{REDACTED}": an import keeps the stored ones. '

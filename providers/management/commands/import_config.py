@@ -7,13 +7,14 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
-from providers.document import InvalidDocument, parse
-from providers.transfer import apply_import, plan_import
+from providers.database_command import DatabaseCommand
+from providers.transfer.configuration import apply_import, plan_import
+from providers.transfer.document import InvalidDocument, parse
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = (
         "Import providers, tokens and settings from a JSON file: one written by export_config, "
         "or the providers of the Cloudflare Worker claude-code-fallback. Providers are matched "

@@ -6,15 +6,16 @@ import json
 import time
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
+from providers.database_command import DatabaseCommand
 from providers.health import HealthTable
 from providers.health_store import read_rows
 from providers.loading import load_snapshot
 from proxy.status import provider_lines
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "Show which providers are healthy, which are cooling down, and when they return."
 
     def add_arguments(self, parser: CommandParser) -> None:

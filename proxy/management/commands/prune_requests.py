@@ -6,15 +6,16 @@ from argparse import ArgumentParser
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.utils import timezone
 
-from proxy.retention import prune
+from providers.database_command import DatabaseCommand
+from proxy.history.retention import prune
 
 DEFAULT_BATCH = 10_000
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "Delete the calls that are older than a number of days, with their attempts."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
