@@ -22,7 +22,7 @@ from django.urls import reverse
 from providers.events import emit
 from providers.routing import Target
 from proxy import lookups
-from proxy.access import Caller, identify
+from proxy.access import identify
 from proxy.answers import JSON, RETRY_IS_POINTLESS, Answer
 from proxy.call import COUNT_TOKENS, MESSAGES, Call, read_routing
 from proxy.errors import ClientError, NotAuthenticated, NotFound, error_body
@@ -156,14 +156,13 @@ async def _serve(
     request: ApiRequest, request_id: str, path: str, answerer: Answerer, *, has_model: bool = True
 ) -> RelayResponse:
     """Make a `Call` of the request, have it answered and recorded."""
-    runtime, caller = request.runtime, request.caller
-    body = request.take_body()
-    record = _open_record(request, request_id, path, caller, len(body), runtime)
+    runtime, body = request.runtime, request.take_body()
+    record = _open_record(request, request_id, path, len(body))
     try:
         model, stream = read_routing(body) if has_model else ("", False)
         stream = stream and path == MESSAGES
         record.model, record.stream = model, stream
-        call = _call(request, request_id, path, caller, body, model, stream)
+        call = _call(request, record, body)
         del body
         emit("request.start", request_id=request_id, path=path, model=model or None, stream=stream)
         answer = await answerer(runtime, call, targets_of(call, runtime.snapshot), record)
@@ -181,41 +180,33 @@ async def _serve(
     return RelayResponse(answer.status, answer.headers, answer.body, answer.chunks)
 
 
-def _open_record(
-    request: ApiRequest, request_id: str, path: str, caller: Caller, size: int, runtime: Runtime
-) -> CallRecord:
+def _open_record(request: ApiRequest, request_id: str, path: str, size: int) -> CallRecord:
+    token = request.caller.token
     return CallRecord(
         request_id=request_id,
         path=path,
         session_id=_text(request, b"x-claude-code-session-id"),
         agent_id=_text(request, b"x-claude-code-agent-id"),
-        token=caller.token.note if caller.token else "",
+        token=token.note if token else "",
         bytes_in=size,
-        keep=runtime.keep_record,
+        keep=request.runtime.keep_record,
     )
 
 
-def _call(
-    request: ApiRequest,
-    request_id: str,
-    path: str,
-    caller: Caller,
-    body: bytes,
-    model: str,
-    stream: bool,
-) -> Call:
+def _call(request: ApiRequest, record: CallRecord, body: bytes) -> Call:
+    caller = request.caller
     return Call(
-        request_id=request_id,
+        request_id=record.request_id,
         method=request.method or "POST",
-        path=path,
+        path=record.path,
         query=request.query,
         headers=caller.headers,
         body=body,
-        model=model,
-        stream=stream,
+        model=record.model,
+        stream=record.stream,
         credential=caller.credential,
-        session_id=_text(request, b"x-claude-code-session-id"),
-        agent_id=_text(request, b"x-claude-code-agent-id"),
+        session_id=record.session_id,
+        agent_id=record.agent_id,
         skip_client_providers=caller.skip_client_providers,
     )
 
