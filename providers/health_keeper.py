@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from django.db import DataError
 
+from providers.avoidance_store import forget_expired, read_avoided, write_avoided
 from providers.database import DatabaseThread
 from providers.events import emit
 from providers.health import (
@@ -22,6 +23,7 @@ from providers.health import (
     ProviderState,
 )
 from providers.health_store import claim_leases, forget_spent, read_rows, write_events
+from providers.loading import Versions
 from providers.routing import Settings, Target
 
 FORGET_SECONDS = 3600.0
@@ -39,7 +41,7 @@ class HealthKeeper:
         self.settings = Settings()
         self.changed = asyncio.Event()
         self._clock = clock
-        self._seen = -1
+        self._seen = Versions(*[-1] * len(Versions._fields))
         self._forget_at = 0.0
 
     def admit(self, targets: Sequence[Target], caller: Caller) -> list[Decision]:
@@ -78,35 +80,22 @@ class HealthKeeper:
     def avoid(self, target: Target, caller: Caller) -> None:
         """A committed stream died: this conversation's own retry goes to somebody else."""
         self.table.avoid(target.provider.id, caller, self._clock() + AVOID_SECONDS)
+        self.changed.set()
 
     def state_of(self, provider_id: int) -> ProviderState:
         return self.table.state_of(provider_id, self.settings, self._clock())
 
-    async def exchange(self, thread: DatabaseThread, version: int) -> None:
+    async def exchange(self, thread: DatabaseThread, versions: Versions) -> None:
         """Write what this worker has seen, read what the others have, claim due probes."""
         self.changed.clear()
-        events = self.table.drain_changes()
-        if events:
-            try:
-                rows = await thread.run(write_events, events, self.settings, self._clock())
-            except (DataError, ValueError, OverflowError) as error:
-                # They would be refused again and again, and hold up everything else.
-                rows = []
-                emit(
-                    "health.lost",
-                    level=logging.ERROR,
-                    events=len(events),
-                    message=f"{type(error).__name__}: {error}",
-                )
-            except BaseException:
-                self.table.restore_changes()
-                raise
-            self.table.confirm(rows, self.settings, self._clock())
-        if version != self._seen:
+        # Its readers have half a second.
+        await self._exchange_avoidance(thread, versions.avoidance)
+        await self._write(thread)
+        if versions.health != self._seen.health:
             mark = self.table.mark
             rows = await thread.run(read_rows)
             self.table.load(rows, self.settings, self._clock(), mark)
-            self._seen = version
+            self._seen = self._seen._replace(health=versions.health)
         due = self.table.probes_due(self.settings, self._clock())
         if due:
             leases = await thread.run(
@@ -117,3 +106,33 @@ class HealthKeeper:
         if self._clock() >= self._forget_at:
             self._forget_at = self._clock() + FORGET_SECONDS
             await thread.run(forget_spent, self.settings, self._clock())
+            await thread.run(forget_expired, self._clock())
+
+    async def _exchange_avoidance(self, thread: DatabaseThread, version: int) -> None:
+        avoidance = self.table.avoidance
+        if news := avoidance.unshared():
+            await thread.run(write_avoided, news, self._clock())
+            avoidance.shared(news)
+        if version != self._seen.avoidance:
+            avoidance.load(await thread.run(read_avoided))
+            self._seen = self._seen._replace(avoidance=version)
+
+    async def _write(self, thread: DatabaseThread) -> None:
+        events = self.table.drain_changes()
+        if not events:
+            return
+        try:
+            rows = await thread.run(write_events, events, self.settings, self._clock())
+        except (DataError, ValueError, OverflowError) as error:
+            # They would be refused again and again, and hold up everything else.
+            rows = []
+            emit(
+                "health.lost",
+                level=logging.ERROR,
+                events=len(events),
+                message=f"{type(error).__name__}: {error}",
+            )
+        except BaseException:
+            self.table.restore_changes()
+            raise
+        self.table.confirm(rows, self.settings, self._clock())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from types import MappingProxyType
+from typing import NamedTuple
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from providers.fields import Undecryptable
 from providers.models import AccessToken, ConfigurationVersion, Provider, ProxySettings
@@ -24,9 +25,26 @@ from providers.routing import (
 logger = logging.getLogger("ccf.config")
 
 
-def current_versions() -> ConfigurationVersion:
-    """The numbers of the newest configuration, health and knowledge."""
-    return ConfigurationVersion.objects.filter(pk=1).first() or ConfigurationVersion()
+class Versions(NamedTuple):
+    """The numbers of the one row of `ConfigurationVersion`."""
+
+    number: int = 0
+    health: int = 0
+    knowledge: int = 0
+    avoidance: int = 0
+
+
+_VERSIONS = (
+    f"SELECT {', '.join(Versions._fields)} FROM {ConfigurationVersion._meta.db_table} WHERE id = 1"  # noqa: S608
+)
+
+
+def current_versions() -> Versions:
+    """The newest numbers. Workers ask again and again: without a model it costs a fifth."""
+    with connection.cursor() as cursor:
+        cursor.execute(_VERSIONS)
+        row = cursor.fetchone()
+    return Versions(*row) if row else Versions()
 
 
 def load_snapshot() -> Snapshot:

@@ -37,12 +37,13 @@ class ConfigurationVersion(models.Model):
     """One row whose numbers grow with every change: workers poll it.
 
     `number` counts changes of the configuration, `health` those of the providers' health,
-    `knowledge` those of what was learned about them.
+    `knowledge` those of what was learned about them, `avoidance` those of what conversations avoid.
     """
 
     number = models.PositiveBigIntegerField(default=0)
     health = models.PositiveBigIntegerField(default=0)
     knowledge = models.PositiveBigIntegerField(default=0)
+    avoidance = models.PositiveBigIntegerField(default=0)
 
     class Meta:
         verbose_name = _("configuration version")
@@ -252,6 +253,27 @@ class ProviderHealth(models.Model):
 
     def __str__(self) -> str:
         return f"{self.provider_id} {self.credential} {self.model}".strip()
+
+
+class AvoidedProvider(models.Model):
+    """A provider that one conversation stays away from, because its stream died there.
+
+    One row is a `health.Avoided`; `conversation` is a hash.
+    """
+
+    provider = models.ForeignKey(Provider, models.CASCADE, related_name="+")
+    conversation = models.CharField(max_length=32)
+    until = models.FloatField(db_index=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["provider", "conversation"], name="one_avoidance_per_conversation"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider_id} {self.conversation}"
 
 
 class LearnedFact(models.Model):

@@ -112,4 +112,3 @@ async def test_the_greeting_needs_no_token_and_takes_any_body() -> None:
         batch = b"x" * 3 * MEGABYTE
         answer = await proxy.call(batch, target="/api/event_logging/batch", headers=[])
         assert (answer.status, answer.body) == (200, b"{}")
-

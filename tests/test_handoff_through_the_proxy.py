@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from asgiref.sync import sync_to_async
 
-from tests.proxy import WITH_DATABASE, Clock, Proxy, body_of, fallback, primary, running_proxy
+from providers.models import AvoidedProvider, ConfigurationVersion, Provider
+from tests.proxy import (
+    WITH_DATABASE,
+    Clock,
+    Proxy,
+    body_of,
+    fallback,
+    primary,
+    running_proxy,
+    until,
+)
+from tests.proxy import serving as worker_of
 from tests.raw_http import Reply
 from tests.upstreams import (
     BLOCK,
@@ -121,3 +133,92 @@ async def test_streams_that_die_count_as_failures() -> None:
             for _ in range(3):
                 assert (await ask(proxy)).aborted
             assert await trail(proxy) == "first=skipped,second=200"
+
+
+async def test_the_retry_goes_to_the_next_provider_at_every_worker() -> None:
+    clock = Clock()
+    async with FakeProvider(DIES, ok()) as up, FakeProvider(ok()) as other:
+        async with running_proxy(primary(up), fallback(other), clock=clock) as first:
+            async with worker_of(first.token, clock=clock) as second:
+                assert (await ask(first, *ALICE)).aborted
+                await avoided(second)
+                assert await trail(second, *ALICE) == HANDED_OVER
+                assert await trail(second, (SESSION, "session-b")) == SERVED
+                clock.advance(60)
+                assert await trail(second, *ALICE) == SERVED
+
+
+async def avoided(proxy: Proxy, conversations: int = 1) -> None:
+    table = proxy.runtime.health.table
+    await until(lambda: len(table.avoidance) == conversations, "the worker has heard of it")
+
+
+async def test_a_restart_keeps_what_is_avoided() -> None:
+    clock = Clock()
+    async with FakeProvider(DIES, ok()) as up, FakeProvider(ok()) as other:
+        async with running_proxy(primary(up), fallback(other), clock=clock) as proxy:
+            await ask(proxy, *ALICE)
+        async with worker_of(proxy.token, clock=clock) as again:
+            assert await trail(again, *ALICE) == HANDED_OVER
+
+
+async def test_only_hashes_are_stored_and_not_for_long() -> None:
+    clock = Clock()
+    async with FakeProvider(DIES) as up, FakeProvider(ok()) as other:
+        async with running_proxy(primary(up), fallback(other), clock=clock) as proxy:
+            await ask(proxy, *ALICE)
+            (row,) = await stored(1)
+            assert not {"session-a", "agent-1"} & set(str(row.__dict__).split("'"))
+            assert "session-a" not in str(row.__dict__)
+            clock.advance(121)
+            await ask(proxy, (SESSION, "session-b"))
+            await until(lambda: replaced(row), "the old row is gone")
+            assert len(await stored(1)) == 1
+
+
+async def stored(rows: int) -> list[AvoidedProvider]:
+    found: list[AvoidedProvider] = []
+
+    async def there() -> bool:
+        nonlocal found
+        found = await sync_to_async(lambda: list(AvoidedProvider.objects.all()))()
+        return len(found) == rows
+
+    await until(there, f"{rows} rows are written")
+    return found
+
+
+@sync_to_async
+def replaced(row: AvoidedProvider) -> bool:
+    return not AvoidedProvider.objects.filter(pk=row.pk).exists()
+
+
+async def test_a_provider_that_is_deleted_meanwhile_holds_nothing_up() -> None:
+    async with FakeProvider(DIES, ok()) as up, FakeProvider(DIES, ok()) as other:
+        async with running_proxy(primary(up), fallback(other)) as proxy:
+            gone = await sync_to_async(Provider.objects.get)(name="anthropic-primary")
+            proxy.runtime.health.table.avoidance.add(gone.pk + 1000, "session-x", "", 2e9)
+            await ask(proxy, *ALICE)
+            (row,) = await stored(1)
+            assert row.provider_id == gone.pk
+            assert proxy.runtime.health.table.avoidance.unshared() == []
+
+
+async def test_rows_that_say_too_much_are_not_believed() -> None:
+    clock = Clock()
+    async with FakeProvider(DIES, ok()) as up, FakeProvider(ok()) as other:
+        async with running_proxy(primary(up), fallback(other), clock=clock) as proxy:
+            await ask(proxy, *ALICE)
+            await stored(1)
+
+            @sync_to_async
+            def for_ever() -> None:
+                AvoidedProvider.objects.update(until=clock.now + 1e6)
+                ConfigurationVersion.bump("avoidance")
+
+            await for_ever()
+
+            async def served() -> bool:
+                return await trail(proxy, *ALICE) == SERVED
+
+            await until(served, "the row is not believed")

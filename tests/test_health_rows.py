@@ -22,6 +22,7 @@ from providers.health import (
 from providers.health_keeper import HealthKeeper
 from providers.health_store import claim_leases, write_events
 from providers.knowledge_store import KnowledgeKeeper
+from providers.loading import Versions
 from providers.models import Provider, ProviderHealth
 from providers.routing import ProviderSpec, Settings, Target
 from providers.watcher import Watcher
@@ -88,7 +89,7 @@ async def test_what_the_database_refuses_does_not_hold_up_what_comes_after_it() 
         target = Target(ProviderSpec(provider.pk, "one", "https://one.example"), name)
         (decision,) = keeper.admit([target], caller)
         keeper.record(decision, caller, outcome_of(429, [], NOW))
-        await keeper.exchange(thread, 0)
+        await keeper.exchange(thread, Versions())
     await thread.close()
     stored = await sync_to_async(lambda: list(ProviderHealth.objects.values_list("model")))()
     assert stored == [("m",)]

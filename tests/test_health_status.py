@@ -109,7 +109,7 @@ def test_memory_does_not_grow_with_clients_models_and_sessions() -> None:
         worker.decide(caller=caller)
     assert len(table._ledger.narrow[1]) == MAX_NARROW
     assert len(table._ledger.cooling[1]) == MAX_NARROW
-    assert len(table._avoidance) == MAX_CONVERSATIONS
+    assert len(table.avoidance) == MAX_CONVERSATIONS
     assert len(table._probes._wanted) == MAX_WANTED
     assert len(table._ledger._pending) == MAX_PENDING
     assert not worker.decide(caller=caller).allowed

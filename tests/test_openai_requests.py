@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from proxy.call import Call
 from proxy.errors import AnswerLocally, RequestRefused
 from proxy.formats.openai_chat import OPENAI_CHAT
 from proxy.formats.openai_chat.profile import profile_for
@@ -364,13 +365,26 @@ def test_half_an_emoji_and_huge_numbers_do_not_stop_a_request() -> None:
     assert arguments == '{"s":"\ufffd","n":123456789012345678901234567890}'
 
 
-def test_a_schema_without_a_bottom_is_refused_not_a_crash() -> None:
-    deep = b'{"$id":"x","properties":{"p":' * 450 + b"{}" + b"}}" * 450
+def _call_with_schema_of_depth(levels: int) -> Call:
+    deep = b'{"$id":"x","properties":{"p":' * levels + b"{}" + b"}}" * levels
     body = orjson.dumps(asking("hi", tools=[tool("Bash", input_schema={})]))
-    body = body.replace(b'"input_schema":{}', b'"input_schema":' + deep)
+    return call_with(body.replace(b'"input_schema":{}', b'"input_schema":' + deep), {"model": "m"})
 
+
+def test_a_schema_without_a_bottom_is_refused_not_a_crash() -> None:
     with pytest.raises(RequestRefused):
-        OPENAI_CHAT.translate(call_with(body, {"model": "m"}), target())
+        OPENAI_CHAT.translate(_call_with_schema_of_depth(5000), target())
+
+
+def test_a_schema_as_deep_as_can_be_read_is_converted_or_refused() -> None:
+    """How deep is too deep differs between versions of Python."""
+    try:
+        request, _ = OPENAI_CHAT.translate(_call_with_schema_of_depth(450), target())
+    except RequestRefused as refused:
+        assert "nested too deeply" in refused.message
+    else:
+        assert request.body.count(b'"p":') == 450
+        assert b"$id" not in request.body
 
 
 def test_the_headers_are_the_providers_own() -> None:

@@ -19,6 +19,7 @@ from providers.health_store import read_rows
 from providers.loading import current_versions, load_settings, load_snapshot
 from providers.models import (
     PROFILE_CHECKS,
+    AvoidedProvider,
     LearnedFact,
     Provider,
     ProviderHealth,
@@ -118,9 +119,14 @@ def test_an_operator_resets_the_health_for_everybody(
     ProviderHealth.objects.create(
         provider=other, cause="limit", since=now - 5, until=now + 9000, failures=3
     )
+    for provider in (second, other):
+        AvoidedProvider.objects.create(provider=provider, conversation="a", until=now + 60)
+    before = current_versions().avoidance
     act(admin_client, "reset_health", second)
     state = state_of(second)
     assert (state.until, state.failures, state.limits) == (None, 0, ())
+    assert AvoidedProvider.objects.get().provider == other
+    assert current_versions().avoidance > before, "the workers were not told"
     assert state_of(other).until is not None
     assert LogEntry.objects.get().object_repr == "second"
 

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -114,7 +115,7 @@ def later_run(data_dir: Path, printed: str) -> Iterator[Server]:
 
 
 def rows(data_dir: Path, query: str) -> list[tuple[object, ...]]:
-    with sqlite3.connect(data_dir / "db.sqlite3") as database:
+    with closing(sqlite3.connect(data_dir / "db.sqlite3")) as database:
         return database.execute(query).fetchall()
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from providers.health import (
-    AVOID_SECONDS,
-    Caller,
-)
+from providers.health import AVOID_SECONDS, Avoided, Caller
 from tests.health_worker import (
     ALICE,
     ALICES,
@@ -85,3 +82,39 @@ def test_a_clock_put_back_does_not_prolong_avoidance() -> None:
     worker.table.avoid(1, ALICE, worker.now + AVOID_SECONDS)
     worker.now -= HOUR
     assert worker.allowed(ALICE) == ALL
+
+
+def test_a_machine_whose_clock_is_behind_avoids_it_at_once() -> None:
+    first, second = Worker(), Worker()
+    second.now -= 30
+    first.table.avoid(1, ALICE, first.now + AVOID_SECONDS)
+    second.table.avoidance.load(first.table.avoidance.unshared())
+    assert second.allowed(ALICE) == ["second", "third"]
+
+
+def test_what_is_shared_replaces_what_a_worker_had_but_for_its_own_news() -> None:
+    worker = Worker()
+    worker.table.avoid(1, ALICE, worker.now + AVOID_SECONDS)
+    worker.table.avoidance.shared(worker.table.avoidance.unshared())
+    worker.table.avoid(1, BOB, worker.now + AVOID_SECONDS)
+    worker.table.avoidance.load([])
+    assert worker.allowed(ALICE) == ALL
+    assert worker.allowed(BOB) == ["second", "third"]
+
+
+def test_what_was_prolonged_while_it_was_written_is_written_again() -> None:
+    avoidance = Worker().table.avoidance
+    avoidance.add(1, "session-a", "", NOW + 1)
+    written = avoidance.unshared()
+    avoidance.add(1, "session-a", "", NOW + 2)
+    avoidance.shared(written)
+    assert [avoided.until for avoided in avoidance.unshared()] == [NOW + 2]
+
+
+def test_sessions_leave_a_worker_only_as_hashes() -> None:
+    worker = Worker()
+    worker.table.avoid(1, ALICE, worker.now + AVOID_SECONDS)
+    (avoided,) = worker.table.avoidance.unshared()
+    assert isinstance(avoided, Avoided)
+    assert len(avoided.conversation) == 32
+    assert ALICE.session not in repr(worker.table.avoidance.__dict__)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +21,28 @@ from django.conf import settings
 from tests.proxy import CLIENT_KEY, PROVIDER_KEY, body_of, until
 from tests.raw_http import RawConnection, Reply
 from tests.test_serve import PATIENCE, TOKEN, command, environment, free_port
-from tests.upstreams import FakeProvider, ok, used_up
+from tests.upstreams import (
+    BLOCK,
+    HELLO,
+    START,
+    Connection,
+    FakeProvider,
+    Received,
+    Step,
+    Then,
+    ok,
+    stream,
+    used_up,
+)
 
 WITHIN = 2.0
-"""Seconds in which every worker has to know."""
+"""Seconds in which every worker has to know of a closed provider."""
+
+RETRY = 0.5
+"""Seconds after which Claude Code tries again when its stream has died."""
+
+DEATHS = 5
+SESSION = "x-claude-code-session-id"
 
 COUNT = "SELECT count(*) FROM providers_providerhealth WHERE cause <> ''"
 
@@ -46,7 +64,7 @@ class Installation:
             with psycopg.connect(self.postgres) as connection:
                 found = connection.execute(COUNT).fetchone()
         else:
-            with sqlite3.connect(self.data_dir / "db.sqlite3") as database:
+            with closing(sqlite3.connect(self.data_dir / "db.sqlite3")) as database:
                 found = database.execute(COUNT).fetchone()
         assert found is not None
         return int(found[0])
@@ -102,6 +120,26 @@ class TwoWorkers:
         finally:
             os.kill(pid, signal.SIGCONT)
 
+    @asynccontextmanager
+    async def connected_to(self, pid: int) -> AsyncIterator[RawConnection]:
+        """A connection that this worker has accepted and keeps."""
+        (other,) = set(self.pids()) - {pid}
+        async with self.all_but(other):
+            connection = await RawConnection.to(self.port)
+            await connection.send("GET", "/healthz")
+            assert (await connection.reply()).status == 200
+        async with connection:
+            yield connection
+
+    async def ask(self, connection: RawConnection, session: str) -> Reply:
+        await connection.send(
+            "POST", "/v1/messages", [*self.headers(), (SESSION, session)], body_of()
+        )
+        return await connection.reply()
+
+    def headers(self) -> list[tuple[str, str]]:
+        return [("x-ccf-api-key", self.token), ("authorization", f"Bearer {CLIENT_KEY}")]
+
     async def get(self, target: str) -> Reply:
         return await self._ask("GET", target, None)
 
@@ -112,9 +150,8 @@ class TwoWorkers:
         return answer["x-ccf-attempts"]
 
     async def _ask(self, method: str, target: str, body: bytes | None) -> Reply:
-        headers = [("x-ccf-api-key", self.token), ("authorization", f"Bearer {CLIENT_KEY}")]
         async with await RawConnection.to(self.port) as connection:
-            await connection.send(method, target, headers, body)
+            await connection.send(method, target, self.headers(), body)
             return await connection.reply()
 
     async def knows(self, provider: str) -> bool:
@@ -176,19 +213,27 @@ def configure(installation: Installation, up: FakeProvider, other: FakeProvider)
     assert done.returncode == 0, done.stderr
 
 
+@asynccontextmanager
+async def two_workers(
+    installation: Installation, up: FakeProvider, other: FakeProvider
+) -> AsyncIterator[TwoWorkers]:
+    """Both of them ready to ask these two providers."""
+    with serving(installation, free_port()) as (server, log):
+        configure(installation, up, other)
+        await until(lambda: log.read_text().count('"config.load"') >= 2, "they serve", PATIENCE)
+        for pid in server.pids():
+            async with server.all_but(pid):
+                await until(lambda: configured(server), "the worker knows its providers")
+        yield server
+
+
 async def test_a_provider_that_one_worker_has_closed_is_skipped_by_the_other(
     installation: Installation,
 ) -> None:
     limit = used_up(time.time() + 3600)
     async with FakeProvider(limit) as up, FakeProvider(ok()) as other:
-        with serving(installation, free_port()) as (server, log):
-            configure(installation, up, other)
-            await until(lambda: log.read_text().count('"config.load"') >= 2, "they serve", PATIENCE)
+        async with two_workers(installation, up, other) as server:
             first, second = server.pids()
-            for pid in (first, second):
-                async with server.all_but(pid):
-                    await until(lambda: configured(server), "the worker knows its providers")
-
             async with server.all_but(second):
                 assert await server.call() == "anthropic-primary=429,openrouter=200"
                 closed_at = time.monotonic()
@@ -203,3 +248,45 @@ async def test_a_provider_that_one_worker_has_closed_is_skipped_by_the_other(
 async def configured(server: TwoWorkers) -> bool:
     body = (await server.get("/v1/ccf/status")).json()
     return [line["name"] for line in body["providers"]] == ["anthropic-primary", "openrouter"]
+
+
+def dies_once_a_session() -> Step:
+    """A stream that breaks off at the first call of every session, and a good answer to others."""
+    seen: set[bytes] = set()
+
+    async def step(connection: Connection, request: Received) -> None:
+        (session,) = request.values(SESSION)
+        dies = stream(START, BLOCK, HELLO, Then.CUT)
+        await (ok() if session in seen else dies)(connection, request)
+        seen.add(session)
+
+    return step
+
+
+async def test_a_retry_that_reaches_the_other_worker_avoids_the_provider_whose_stream_died(
+    installation: Installation,
+) -> None:
+    async with FakeProvider(dies_once_a_session()) as up, FakeProvider(ok()) as other:
+        async with two_workers(installation, up, other) as server:
+            first, second = server.pids()
+            async with server.connected_to(second) as retrying:
+                took = []
+                for number in range(DEATHS):
+                    async with server.connected_to(first) as dying:
+                        assert (await server.ask(dying, f"session-{number}")).aborted
+                    took.append(await seconds_until_avoided(server, retrying, f"session-{number}"))
+            # One of them may be the machine's fault.
+            assert sorted(took)[-2] < RETRY, took
+
+
+async def seconds_until_avoided(
+    server: TwoWorkers, connection: RawConnection, session: str
+) -> float:
+    died_at = time.monotonic()
+
+    async def avoided() -> bool:
+        trail = (await server.ask(connection, session))["x-ccf-attempts"]
+        return trail == "anthropic-primary=skipped,openrouter=200"
+
+    await until(avoided, "the other worker has heard of it")
+    return time.monotonic() - died_at

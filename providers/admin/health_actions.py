@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from providers.avoidance_store import forget_avoided
 from providers.health import EventKind, HealthEvent, HealthKey
 from providers.health_store import read_rows, write_events
 from providers.loading import load_settings
@@ -29,14 +30,16 @@ MINUTE, HOUR = 60.0, 3600.0
 def reset_health(
     modeladmin: admin.ModelAdmin[Any], request: HttpRequest, queryset: QuerySet[Provider]
 ) -> None:
-    """Forget failures, cooldowns and limits. It reaches all workers within about a second."""
+    """Forget failures, cooldowns, limits and streams that died. It reaches all workers at once."""
     providers = list(queryset)
     now = time.time()
     keys = {HealthKey(provider.pk) for provider in providers}
     chosen = {provider.pk for provider in providers}
     keys |= {row.key for row in read_rows() if row.key.provider_id in chosen}
     events = [HealthEvent(key, EventKind.RESET, now) for key in sorted(keys)]
-    _write(modeladmin, request, providers, events, _("Health reset."), now)
+    with transaction.atomic():
+        _write(modeladmin, request, providers, events, _("Health reset."), now)
+        forget_avoided(list(chosen))
     text = ngettext("%d provider was reset.", "%d providers were reset.", len(providers))
     modeladmin.message_user(request, text % len(providers), messages.SUCCESS)
 

@@ -21,6 +21,8 @@ shared through the database by a writer and a watcher of their own:
               for each key of table.probes_due(...): if probe_due(row, ...) write
               claim(row, table.worker, now) where the version is unchanged, then
               table.grant_probe(key, its probe_until)
+
+What conversations avoid is shared in the same way: `table.avoidance`.
 """
 
 from providers.health.arithmetic import (
@@ -32,7 +34,7 @@ from providers.health.arithmetic import (
     probe_due,
     tier_cooldown,
 )
-from providers.health.avoidance import AVOID_SECONDS
+from providers.health.avoidance import AVOID_SECONDS, MAX_CONVERSATIONS, Avoidance, Avoided
 from providers.health.decisions import Caller, Decision
 from providers.health.limits import Limit
 from providers.health.outcomes import (
@@ -52,8 +54,11 @@ __all__ = [
     "AVOID_SECONDS",
     "CANCELLED",
     "IGNORED",
+    "MAX_CONVERSATIONS",
     "MAX_NAMED",
     "SUCCESS",
+    "Avoidance",
+    "Avoided",
     "Caller",
     "Cause",
     "Condition",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 
-from providers.health.avoidance import SessionAvoidance
+from providers.health.avoidance import Avoidance
 from providers.health.decisions import Caller, Decision, events_of
 from providers.health.ledger import Ledger
 from providers.health.outcomes import Outcome, OutcomeKind
@@ -36,8 +36,8 @@ class HealthTable:
 
     def __init__(self, worker: str = "worker") -> None:
         self.worker = worker
+        self.avoidance = Avoidance()
         self._ledger = Ledger()
-        self._avoidance = SessionAvoidance()
         self._probes = Probes()
 
     # What the relay asks and tells
@@ -57,7 +57,7 @@ class HealthTable:
         upon, and released in the end in any case. `may_probe` is False for calls that are no
         test of anything, like count_tokens.
         """
-        avoided = self._avoidance.of(caller.session, caller.agent, now)
+        avoided = self.avoidance.of(caller.session, caller.agent, now)
         active = len(targets)
         if avoided:
             active = sum(target.provider.id not in avoided for target in targets)
@@ -100,7 +100,7 @@ class HealthTable:
 
     def avoid(self, provider_id: int, caller: Caller, until: float) -> None:
         """Keep this session and agent away from a provider, at most `AVOID_SECONDS` from now."""
-        self._avoidance.add(provider_id, caller.session, caller.agent, until)
+        self.avoidance.add(provider_id, caller.session, caller.agent, until)
 
     # What status pages and operators use
 
@@ -125,7 +125,7 @@ class HealthTable:
         keys = {row.key for row in self._ledger.of_provider(provider_id)}
         for key in keys | {HealthKey(provider_id)}:
             self._ledger.note(HealthEvent(key, EventKind.RESET, now), settings, now)
-        self._avoidance.forget(provider_id)
+        self.avoidance.forget(provider_id)
 
     def cool_down(
         self, provider_id: int, until: float, reason: str, settings: Settings, now: float

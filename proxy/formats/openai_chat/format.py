@@ -38,7 +38,8 @@ class OpenAIChat:
 
     def translate(self, call: Call, target: Target) -> tuple[UpstreamRequest, Translation]:
         """Raises `RequestRefused`, or `AnswerLocally` for a request that only warms a cache."""
-        document = call.document()
+        with _depth_bounded():
+            document = call.document()
         if "safeguards" in document:
             raise RequestRefused(_SAFEGUARDS, final=True)
         profile = profile_for(target)
@@ -58,8 +59,8 @@ class OpenAIChat:
 
     def count_tokens(self, call: Call, target: Target) -> int:
         """An estimate of the input tokens of what would be sent. Raises `RequestRefused`."""
-        document = {key: value for key, value in call.document().items() if key != "max_tokens"}
         with _depth_bounded():
+            document = {key: value for key, value in call.document().items() if key != "max_tokens"}
             return estimate_chat_tokens(convert(document, target, profile_for(target)).body)
 
 
