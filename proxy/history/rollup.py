@@ -47,35 +47,35 @@ def hour_of(time: float) -> datetime.datetime:
 
 
 def _figures(records: Iterable[CallRecord]) -> dict[Key, Counter[str]]:
-    found: defaultdict[Key, Counter[str]] = defaultdict(Counter)
+    found: defaultdict[tuple[int, str], Counter[str]] = defaultdict(Counter)
     for record in records:
         if record.path != MESSAGES:
             continue
-        hour = hour_of(record.time)
-        found[hour, record.provider].update(_of_call(record))
+        hour = int(record.time // 3600)
+        _count_call(found[hour, record.provider], record)
         for attempt in record.attempts:
-            found[hour, attempt.provider].update(_of_attempt(attempt))
-        if record.outcome == RequestLog.Outcome.BROKEN:
-            # Its last attempt had begun well.
-            found[hour, record.provider]["failures"] += 1
-    return found
+            _count_attempt(found[hour, attempt.provider], attempt)
+    return {(hour_of(hour * 3600), provider): found[hour, provider] for hour, provider in found}
 
 
-def _of_call(record: CallRecord) -> dict[str, int]:
-    return {
-        "calls": 1,
-        "fallbacks": int(record.fell_back),
-        "errors": int(record.outcome in ERRORS),
-        "input_tokens": counted(record.usage.input) or 0,
-        "output_tokens": counted(record.usage.output) or 0,
-        "cache_read_tokens": counted(record.usage.cache_read) or 0,
-        "cache_creation_tokens": counted(record.usage.cache_creation) or 0,
-    }
+def _count_call(counts: Counter[str], record: CallRecord) -> None:
+    usage, outcome = record.usage, record.outcome
+    counts["calls"] += 1
+    counts["fallbacks"] += record.fell_back
+    counts["errors"] += outcome in ERRORS
+    if outcome == RequestLog.Outcome.BROKEN:
+        # Its last attempt had begun well.
+        counts["failures"] += 1
+    counts["input_tokens"] += counted(usage.input) or 0
+    counts["output_tokens"] += counted(usage.output) or 0
+    counts["cache_read_tokens"] += counted(usage.cache_read) or 0
+    counts["cache_creation_tokens"] += counted(usage.cache_creation) or 0
 
 
-def _of_attempt(attempt: AttemptRecord) -> dict[str, int]:
+def _count_attempt(counts: Counter[str], attempt: AttemptRecord) -> None:
     if attempt.kind == "skipped" or attempt.result in _NO_ANSWER_DUE:
-        return {}
+        return
     status = attempt.status
     fine = status is not None and (200 <= status < 300 or status in _REQUESTS_FAULT)
-    return {"attempts": 1, "failures": int(not fine)}
+    counts["attempts"] += 1
+    counts["failures"] += not fine
