@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 
 from django.db.models import F
 
@@ -15,9 +16,8 @@ from proxy.models import HourlyFigures, RequestLog
 Key = tuple[datetime.datetime, str]
 """The hour, in UTC, and a provider's name."""
 
-ERRORS = frozenset(
-    {RequestLog.Outcome.FAILED, RequestLog.Outcome.REFUSED, RequestLog.Outcome.BROKEN}
-)
+_BROKEN = RequestLog.Outcome.BROKEN.value
+ERRORS = frozenset({RequestLog.Outcome.FAILED.value, RequestLog.Outcome.REFUSED.value, _BROKEN})
 """Outcomes that are not what the client came for."""
 
 _REQUESTS_FAULT = frozenset({400, 404, 405, 409, 413, 415, 422})
@@ -32,9 +32,11 @@ def add_figures(records: Iterable[CallRecord]) -> None:
 
     The keys are taken in order, so that two writers cannot wait for each other.
     """
-    for (hour, provider), counts in sorted(_figures(records).items()):
+    figures = _figures(records)
+    for hour, provider in sorted(figures):
         row = HourlyFigures.objects.filter(hour=hour, provider=provider)
-        grown = {name: F(name) + count for name, count in counts.items() if count}
+        sums = asdict(figures[hour, provider])
+        grown = {name: F(name) + count for name, count in sums.items() if count}
         if grown and not row.update(**grown):
             new = HourlyFigures(hour=hour, provider=provider)
             HourlyFigures.objects.bulk_create([new], ignore_conflicts=True)
@@ -46,36 +48,47 @@ def hour_of(time: float) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(time // 3600 * 3600, datetime.UTC)
 
 
-def _figures(records: Iterable[CallRecord]) -> dict[Key, Counter[str]]:
-    found: defaultdict[tuple[int, str], Counter[str]] = defaultdict(Counter)
+@dataclass(slots=True)
+class _Sums:
+    """Of one hour at one provider: what is to be added to its row of `HourlyFigures`."""
+
+    calls: int = 0
+    fallbacks: int = 0
+    errors: int = 0
+    attempts: int = 0
+    failures: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_creation_tokens: int = 0
+
+    def add_call(self, record: CallRecord) -> None:
+        usage = record.usage
+        self.calls += 1
+        self.fallbacks += record.fell_back
+        self.errors += record.outcome in ERRORS
+        self.failures += record.outcome == _BROKEN  # its last attempt had begun well
+        self.input_tokens += counted(usage.input) or 0
+        self.output_tokens += counted(usage.output) or 0
+        self.cache_read_tokens += counted(usage.cache_read) or 0
+        self.cache_creation_tokens += counted(usage.cache_creation) or 0
+
+    def add_attempt(self, attempt: AttemptRecord) -> None:
+        if attempt.kind == "skipped" or attempt.result in _NO_ANSWER_DUE:
+            return
+        status = attempt.status
+        fine = status is not None and (200 <= status < 300 or status in _REQUESTS_FAULT)
+        self.attempts += 1
+        self.failures += not fine
+
+
+def _figures(records: Iterable[CallRecord]) -> dict[Key, _Sums]:
+    found: defaultdict[tuple[int, str], _Sums] = defaultdict(_Sums)
     for record in records:
         if record.path != MESSAGES:
             continue
         hour = int(record.time // 3600)
-        _count_call(found[hour, record.provider], record)
+        found[hour, record.provider].add_call(record)
         for attempt in record.attempts:
-            _count_attempt(found[hour, attempt.provider], attempt)
-    return {(hour_of(hour * 3600), provider): found[hour, provider] for hour, provider in found}
-
-
-def _count_call(counts: Counter[str], record: CallRecord) -> None:
-    usage, outcome = record.usage, record.outcome
-    counts["calls"] += 1
-    counts["fallbacks"] += record.fell_back
-    counts["errors"] += outcome in ERRORS
-    if outcome == RequestLog.Outcome.BROKEN:
-        # Its last attempt had begun well.
-        counts["failures"] += 1
-    counts["input_tokens"] += counted(usage.input) or 0
-    counts["output_tokens"] += counted(usage.output) or 0
-    counts["cache_read_tokens"] += counted(usage.cache_read) or 0
-    counts["cache_creation_tokens"] += counted(usage.cache_creation) or 0
-
-
-def _count_attempt(counts: Counter[str], attempt: AttemptRecord) -> None:
-    if attempt.kind == "skipped" or attempt.result in _NO_ANSWER_DUE:
-        return
-    status = attempt.status
-    fine = status is not None and (200 <= status < 300 or status in _REQUESTS_FAULT)
-    counts["attempts"] += 1
-    counts["failures"] += not fine
+            found[hour, attempt.provider].add_attempt(attempt)
+    return {(hour_of(hour * 3600), provider): sums for (hour, provider), sums in found.items()}
