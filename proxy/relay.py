@@ -14,7 +14,7 @@ from providers.knowledge import Knowledge
 from providers.routing import Settings, Snapshot, Target, WireFormat
 from proxy.answers import Answer, all_failed, answered, as_reply, nobody_to_ask, our_headers
 from proxy.attempt import Reply, ask
-from proxy.call import Call, has_server_tools
+from proxy.call import Call
 from proxy.deadlines import Deadline
 from proxy.endings import StreamEnding
 from proxy.errors import (
@@ -247,7 +247,7 @@ def targets_of(call: Call, snapshot: Snapshot) -> list[Target]:
         skip_client_providers=call.skip_client_providers,
     )
     formats = {target.provider.format for target in targets}
-    if len(formats) > 1 and has_server_tools(call.body):
+    if len(formats) > 1 and call.contents.has_server_tools():
         targets.sort(key=lambda target: target.provider.format is not WireFormat.ANTHROPIC)
     return targets
 

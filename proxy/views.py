@@ -24,9 +24,10 @@ from providers.routing import Target
 from proxy import lookups
 from proxy.access import Caller, identify
 from proxy.answers import JSON, RETRY_IS_POINTLESS, Answer
-from proxy.call import COUNT_TOKENS, MESSAGES, Call, read_routing
+from proxy.call import COUNT_TOKENS, MESSAGES, Call
 from proxy.errors import ClientError, NotAuthenticated, NotFound, error_body
 from proxy.history.records import CallRecord
+from proxy.reading import NOTHING, Contents, read_contents
 from proxy.relay import targets_of
 from proxy.requests import ApiRequest
 from proxy.responses import RelayResponse
@@ -161,12 +162,17 @@ async def _serve(
     body = request.take_body()
     record = _open_record(request, request_id, path, caller, len(body), runtime)
     try:
-        model, stream = read_routing(body) if has_model else ("", False)
-        stream = stream and path == MESSAGES
-        record.model, record.stream = model, stream
-        call = _call(request, request_id, path, caller, body, model, stream)
+        contents = read_contents(body) if has_model else NOTHING
+        call = _call(request, request_id, path, caller, body, contents)
         del body
-        emit("request.start", request_id=request_id, path=path, model=model or None, stream=stream)
+        record.model, record.stream = call.model, call.stream
+        emit(
+            "request.start",
+            request_id=request_id,
+            path=path,
+            model=call.model or None,
+            stream=call.stream,
+        )
         answer = await answerer(runtime, call, targets_of(call, runtime.snapshot), record)
     except ClientError as error:
         record.status = error.status
@@ -203,8 +209,7 @@ def _call(
     path: str,
     caller: Caller,
     body: bytes,
-    model: str,
-    stream: bool,
+    contents: Contents,
 ) -> Call:
     return Call(
         request_id=request_id,
@@ -213,12 +218,13 @@ def _call(
         query=request.query,
         headers=caller.headers,
         body=body,
-        model=model,
-        stream=stream,
+        model=contents.model or "",
+        stream=contents.stream is True and path == MESSAGES,
         credential=caller.credential,
         session_id=_text(request, b"x-claude-code-session-id"),
         agent_id=_text(request, b"x-claude-code-agent-id"),
         skip_client_providers=caller.skip_client_providers,
+        contents=contents,
     )
 
 
