@@ -150,9 +150,13 @@ class FinalError:
         `said` is the same for the history, without secrets.
         """
         self._reached += 1
-        self._said.append((reply, said))
         if reply.context_overflow:
             self._overflow.append(reply)
+        self.add_unasked(reply, provider, said)
+
+    def add_unasked(self, reply: ErrorReply, provider: ProviderSpec, said: str = "") -> None:
+        """What a provider has said before, and would say again: it was not reached."""
+        self._said.append((reply, said))
         if is_used_up(reply, provider):
             self._used_up = reply
         if rejects_our_key(reply, provider):

@@ -110,7 +110,7 @@ class Relay:
                     note_skip(conversation.record, decision, decision.reason)
                     if reply := said_again(decision.closed, decision.at):
                         said = said_by(UpstreamRefused(reply), conversation.call, decision.target)
-                        final.add(reply, decision.target.provider, said)
+                        final.add_unasked(reply, decision.target.provider, said)
                     continue
                 left -= 1
                 if misfit := fitting.misfit(decision.target.provider):

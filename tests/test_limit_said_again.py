@@ -61,7 +61,6 @@ COMPLAINTS: dict[str, Step] = {
     "529": refuse(529, kind="overloaded_error"),
     "no connection": drop(),
     "a complaint": refuse(400, "unknown field", "invalid_request_error"),
-    "overflow": refuse(400, "prompt is too long: 3 tokens > 2 maximum", "invalid_request_error"),
     "bad key": refuse(401, "bad key", "authentication_error"),
     "a limit of its own": rate_limited(30),
 }
@@ -91,6 +90,15 @@ async def test_a_used_up_subscription_is_heard_whether_it_was_asked_or_skipped(
             for call in await proxy.log(2):
                 assert (call.outcome, call.status, call.provider) == ("failed", 429, "")
                 assert call.error == "5-hour limit reached"
+
+
+async def test_a_prompt_that_the_others_find_too_long_is_heard_for_it_can_be_mended() -> None:
+    clock = Clock()
+    overflow = refuse(400, "prompt is too long: 3 tokens > 2 maximum", "invalid_request_error")
+    async with FakeProvider(used_up(clock.now + HOUR)) as up, FakeProvider(overflow) as other:
+        providers = primary(up), fallback(other)
+        async with running_proxy(*providers, settings=SETTINGS, clock=clock) as proxy:
+            assert [(await proxy.call()).status for _ in range(2)] == [429, 400]
 
 
 async def test_retry_after_counts_down() -> None:
