@@ -20,10 +20,10 @@ from unittest import mock
 import orjson
 import uvloop
 
-from benchmarks import configured, in_process, payloads
+from benchmarks import configured, histories, in_process, payloads
 from benchmarks.workloads import median
-from providers.health import SUCCESS, Caller
-from providers.health.table import HealthTable
+from providers.health import SUCCESS, Caller, outcome_of
+from providers.health_keeper import HealthKeeper
 from providers.knowledge import Knowledge
 from providers.routing import ProviderSpec, Settings, Target, WireFormat
 from proxy import relay
@@ -48,62 +48,80 @@ class Figure:
 def figures(*, short: bool = False) -> list[Figure]:
     """All of them, in some seconds; `short`, in less than one."""
     rounds = 3 if short else 15
+    gc.collect()
+    gc.freeze()  # as the workers do
+    number = 2_000 if short else 100_000
     return [
-        admission(rounds),
-        request_conversion(rounds),
-        stream_conversion(rounds),
-        stream_memory(2_000 if short else 100_000),
+        admission(rounds, "one of them closed", closed=range(PROVIDERS - 1, PROVIDERS)),
+        admission(rounds, "the first half closed", closed=range(PROVIDERS // 2)),
+        *(request_conversion(name, body, rounds) for name, body in _requests().items()),
+        *(stream_conversion(name, chunks, rounds) for name, chunks in _streams().items()),
+        *(stream_memory(name, chunks, number) for name, chunks in _streams().items()),
         *(repairs(name, rounds, short=short) for name in ("1 KB", "256 KB")),
     ]
 
 
-def admission(rounds: int) -> Figure:
-    """May I, and how it went: one call with 20 providers, one of them cooling down."""
-    table, settings, now = HealthTable(), Settings(), time.time()
+def admission(rounds: int, case: str, *, closed: range) -> Figure:
+    """May I, and how it went: one call with 20 providers, some at a limit of one model."""
+    keeper = HealthKeeper()
     specs = [ProviderSpec(n, f"provider-{n}", "http://127.0.0.1:1") for n in range(PROVIDERS)]
     targets = [Target(spec, payloads.MODEL) for spec in specs]
-    table.cool_down(PROVIDERS - 1, now + 3600, "429", settings, now)
     caller = Caller("credential", "session", "")
+    limit = outcome_of(429, [(b"retry-after", b"3600")], keeper.now())
+    for decision in keeper.admit(targets, caller)[closed.start : closed.stop]:
+        keeper.record(decision, caller, limit)
 
     def call() -> None:
-        decisions = table.admit(targets, caller, settings, now)
-        table.record(decisions[0], caller, SUCCESS, settings, now)
-        for decision in decisions:
-            table.release(decision)
+        decisions = keeper.admit(targets, caller)
+        keeper.record(next(d for d in decisions if d.allowed), caller, SUCCESS)
+        keeper.release(decisions)
 
     value = median([_microseconds(call, 1000) for _ in range(rounds)])
-    return Figure("admission and recording, 20 providers", value, "us", "< 20 us")
+    return Figure(f"admission and recording, {PROVIDERS} providers, {case}", value, "us", "< 20 us")
 
 
-def _chat() -> tuple[Target, Call]:
+def _requests() -> dict[str, bytes]:
+    return {
+        "session": histories.coding_session(),
+        "session with large results": histories.coding_session(histories.LARGE_RESULT),
+        "history of plain prose": payloads.large_request(),
+    }
+
+
+def _streams() -> dict[str, list[bytes]]:
+    return {
+        "text": payloads.openai_stream_reply(),
+        "tool argument": payloads.openai_tool_stream_reply(),
+    }
+
+
+def _chat(body: bytes) -> tuple[Target, Call]:
     spec = ProviderSpec(
         1, "chat", "http://127.0.0.1:1/v1", format=WireFormat.OPENAI, api_key="sk-chat"
     )
-    body = payloads.large_request()
     return Target(spec, "gpt-benchmark"), Call(
         "req_1", "POST", MESSAGES, b"", (), body, payloads.MODEL, True
     )
 
 
-def request_conversion(rounds: int) -> Figure:
+def request_conversion(name: str, body: bytes, rounds: int) -> Figure:
     """256 KB to Chat Completions, as a multiple of decoding and encoding the same JSON."""
-    target, call = _chat()
+    target, call = _chat(body)
     translate = FORMATS[WireFormat.OPENAI].translate
     ratios = []
-    for _ in range(rounds):
-        plain = _microseconds(lambda: orjson.dumps(orjson.loads(call.body)), 10)
-        ratios.append(_microseconds(lambda: translate(call, target), 10) / plain)
-    return Figure("conversion of a 256 KB request", median(ratios), "x json", "<= 3 x json")
+    for _ in range(rounds * 3):
+        plain = _microseconds(lambda: orjson.dumps(orjson.loads(call.body)), 4)
+        ratios.append(_microseconds(lambda: translate(call, target), 4) / plain)
+    return Figure(f"conversion of 256 KB, {name}", median(ratios), "x json", "<= 3 x json")
 
 
 def _reader() -> StreamReader:
-    target, call = _chat()
+    target, call = _chat(payloads.large_request())
     return FORMATS[WireFormat.OPENAI].translate(call, target)[1].open_stream()
 
 
-def stream_conversion(rounds: int) -> Figure:
+def stream_conversion(name: str, chunks: list[bytes], rounds: int) -> Figure:
     """Chunks of a Chat Completions stream, one at a time."""
-    chunks = payloads.openai_stream_reply()
 
     def whole_stream(reader: StreamReader) -> None:
         for chunk in chunks:
@@ -111,12 +129,13 @@ def stream_conversion(rounds: int) -> Figure:
 
     readers = [_reader() for _ in range(rounds)]
     spent = median([_microseconds(lambda r=r: whole_stream(r), 1) for r in readers])  # type: ignore[misc]
-    return Figure("converted stream chunks", len(chunks) / spent * 1e6, "/s", ">= 40,000 /s")
+    return Figure(f"converted {name} chunks", len(chunks) / spent * 1e6, "/s", ">= 40,000 /s")
 
 
-def stream_memory(number: int) -> Figure:
+def stream_memory(name: str, chunks: list[bytes], number: int) -> Figure:
     """Growth from the first tenth of a long stream to its end."""
-    reader, chunk = _reader(), payloads.openai_stream_reply()[1]
+    reader, (start, chunk, *_) = _reader(), chunks
+    reader.feed(start)
     tracemalloc.start()
     try:
         sizes = []
@@ -129,7 +148,7 @@ def stream_memory(number: int) -> Figure:
     finally:
         tracemalloc.stop()
     grown = (sizes[1] - sizes[0]) / 1024
-    return Figure(f"memory growth over {number:,} chunks", grown, "KB", "flat")
+    return Figure(f"memory growth over {number:,} {name} chunks", grown, "KB", "flat")
 
 
 class _NoMending:

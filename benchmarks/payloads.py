@@ -176,23 +176,37 @@ def stream_reply() -> list[bytes]:
 
 def openai_stream_reply() -> list[bytes]:
     """A stream of 300 chunks in the shape of Chat Completions."""
+    texts = [_chunk({"content": _text(24, number)}) for number in range(EVENTS)]
+    return [_chunk({"role": "assistant", "content": ""}), *texts, _end("stop")]
 
-    def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        document = {
-            "id": "chatcmpl-benchmark",
-            "object": "chat.completion.chunk",
-            "created": 1_760_000_000,
-            "model": "gpt-benchmark",
-            "choices": [choice],
-            **more,
-        }
-        return b"data: " + json.dumps(document).encode() + b"\n\n"
 
+def openai_tool_stream_reply() -> list[bytes]:
+    """One call of a tool whose arguments, a long text, come in 300 chunks."""
+
+    def arguments(text: str, **more: Any) -> bytes:
+        call = {"index": 0, **more, "function": {**more.get("function", {}), "arguments": text}}
+        return _chunk({"tool_calls": [call]})
+
+    start = arguments(
+        '{"path":"a.py","text":"', id="call_1", type="function", function={"name": "Write"}
+    )
+    texts = [arguments(_text(24, number)) for number in range(EVENTS)]
+    return [start, *texts, arguments('"}'), _end("tool_calls")]
+
+
+def _chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    document = {
+        "id": "chatcmpl-benchmark",
+        "object": "chat.completion.chunk",
+        "created": 1_760_000_000,
+        "model": "gpt-benchmark",
+        "choices": [choice],
+        **more,
+    }
+    return b"data: " + json.dumps(document).encode() + b"\n\n"
+
+
+def _end(finish: str) -> bytes:
     usage = {"prompt_tokens": 60_000, "completion_tokens": EVENTS, "total_tokens": 60_000 + EVENTS}
-    texts = [chunk({"content": _text(24, number)}) for number in range(EVENTS)]
-    return [
-        chunk({"role": "assistant", "content": ""}),
-        *texts,
-        chunk({}, "stop", usage=usage) + b"data: [DONE]\n\n",
-    ]
+    return _chunk({}, finish, usage=usage) + b"data: [DONE]\n\n"

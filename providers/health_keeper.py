@@ -44,9 +44,12 @@ class HealthKeeper:
         self._seen = Versions(*[-1] * len(Versions._fields))
         self._forget_at = 0.0
 
-    def admit(self, targets: Sequence[Target], caller: Caller) -> list[Decision]:
+    def admit(
+        self, targets: Sequence[Target], caller: Caller, *, may_probe: bool = True
+    ) -> list[Decision]:
         """May I? One decision a target, in their order."""
-        return self.table.admit(targets, caller, self.settings, self._clock())
+        now = self._clock()
+        return self.table.admit(targets, caller, self.settings, now, may_probe=may_probe)
 
     def now(self) -> float:
         return self._clock()
@@ -71,9 +74,9 @@ class HealthKeeper:
         elif before is not None and after is None:
             emit("circuit_breaker.reset", provider=target.name)
 
-    def release(self, decision: Decision) -> None:
-        """A decision that came to nothing gives back its probe."""
-        self.table.release(decision)
+    def release(self, decisions: Sequence[Decision]) -> None:
+        """Those that came to nothing give back their probes."""
+        self.table.release(*decisions)
         if self.table.has_changes:
             self.changed.set()
 

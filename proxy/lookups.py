@@ -1,6 +1,6 @@
 """Everything but messages: count_tokens, models, and what is only passed through.
 
-None of it touches the health of a provider.
+None of it touches the health of a provider; what is closed is left out of counting.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Iterable
 
 import orjson
 
+from providers.health import Caller
+from providers.health_keeper import HealthKeeper
 from providers.knowledge import Knowledge
 from providers.routing import ProviderSpec, Target, WireFormat
 from proxy.answers import JSON, Answer, all_failed, answered, as_reply, our_headers
@@ -28,7 +30,14 @@ from proxy.formats.estimate import estimate_input_tokens
 from proxy.formats.headers import to_client
 from proxy.formats.openai_chat import OPENAI_CHAT
 from proxy.history.records import CallRecord
-from proxy.journal import note_attempt, note_failure, note_success, said_by, secrets_of
+from proxy.journal import (
+    note_attempt,
+    note_failure,
+    note_skip,
+    note_success,
+    said_by,
+    secrets_of,
+)
 from proxy.outcomes import FinalError, Verdict, verdict_of
 from proxy.preparing import prepared
 from proxy.redaction import redact
@@ -41,14 +50,19 @@ NOT_OFFERED = frozenset({404, 405, 501})
 
 async def count_tokens(
     upstream: UpstreamClient,
+    health: HealthKeeper,
     knowledge: Knowledge,
     call: Call,
     targets: list[Target],
     record: CallRecord,
 ) -> Answer:
-    """The first Anthropic-format provider that can count; else an estimate of our own."""
+    """The first Anthropic-format provider that can count; else an estimate of our own.
+
+    One that is cooling down is not asked, and a count is no probe: dozens come at once.
+    """
+    open_targets = _not_closed(health, call, targets, record)
     # Foreign thinking is refused here too.
-    asked = ((target, prepared(call, target, knowledge)) for target in _anthropic(targets))
+    asked = ((target, prepared(call, target, knowledge)) for target in _anthropic(open_targets))
     answer = await _first_answer(upstream, asked, record)
     if isinstance(answer, Answer):
         return answer
@@ -108,6 +122,17 @@ def _estimate(call: Call, targets: list[Target]) -> int:
         return estimate_input_tokens(call.document())
     except RequestRefused as refused:
         raise InvalidRequest(refused.message) from None
+
+
+def _not_closed(
+    health: HealthKeeper, call: Call, targets: list[Target], record: CallRecord
+) -> list[Target]:
+    caller = Caller(call.credential, call.session_id, call.agent_id)
+    decisions = health.admit(targets, caller, may_probe=False)
+    for decision in decisions:
+        if not decision.allowed:
+            note_skip(record, decision, decision.reason)
+    return [decision.target for decision in decisions if decision.allowed]
 
 
 def _anthropic(targets: list[Target]) -> list[Target]:
@@ -175,4 +200,4 @@ class _Passing:
 
     async def aclose(self) -> None:
         self._exchange.abandon()
-        self._record.finish("cancelled")
+        self._record.finish(self._record.interruption)

@@ -24,9 +24,10 @@ from providers.routing import Target
 from proxy import lookups
 from proxy.access import identify
 from proxy.answers import JSON, RETRY_IS_POINTLESS, Answer
-from proxy.call import COUNT_TOKENS, MESSAGES, Call, read_routing
+from proxy.call import COUNT_TOKENS, MESSAGES, Call
 from proxy.errors import ClientError, NotAuthenticated, NotFound, error_body
 from proxy.history.records import CallRecord
+from proxy.reading import NOTHING, Contents, read_contents
 from proxy.relay import targets_of
 from proxy.requests import ApiRequest
 from proxy.responses import RelayResponse
@@ -115,7 +116,8 @@ async def status(request: ApiRequest, request_id: str) -> RelayResponse:
     """For a status line: who answers now and why, and how this session fared."""
     _only(request, "GET")
     runtime = request.runtime
-    body = overview(runtime.snapshot, runtime.health.table, runtime.health.now())
+    table, now = runtime.health.table, runtime.health.now()
+    body = overview(runtime.snapshot, table, now, request.caller.credential)
     query = parse_qs(request.query.decode("latin-1"))
     session_id = _text(request, b"x-claude-code-session-id") or query.get("session", [""])[0]
     if session_id:
@@ -159,19 +161,24 @@ async def _serve(
     runtime, body = request.runtime, request.take_body()
     record = _open_record(request, request_id, path, len(body))
     try:
-        model, stream = read_routing(body) if has_model else ("", False)
-        stream = stream and path == MESSAGES
-        record.model, record.stream = model, stream
-        call = _call(request, record, body)
+        contents = read_contents(body) if has_model else NOTHING
+        call = _call(request, record, body, contents)
         del body
-        emit("request.start", request_id=request_id, path=path, model=model or None, stream=stream)
+        record.model, record.stream = call.model, call.stream
+        emit(
+            "request.start",
+            request_id=request_id,
+            path=path,
+            model=call.model or None,
+            stream=call.stream,
+        )
         answer = await answerer(runtime, call, targets_of(call, runtime.snapshot), record)
     except ClientError as error:
         record.status = error.status
         record.finish("refused", error.message)
         raise
     except asyncio.CancelledError:
-        record.finish("cancelled")
+        record.finish(record.interruption)
         raise
     except BaseException:
         record.status = 500
@@ -190,10 +197,11 @@ def _open_record(request: ApiRequest, request_id: str, path: str, size: int) -> 
         token=token.note if token else "",
         bytes_in=size,
         keep=request.runtime.keep_record,
+        client_left=lambda: request.client_left,
     )
 
 
-def _call(request: ApiRequest, record: CallRecord, body: bytes) -> Call:
+def _call(request: ApiRequest, record: CallRecord, body: bytes, contents: Contents) -> Call:
     caller = request.caller
     return Call(
         request_id=record.request_id,
@@ -202,12 +210,13 @@ def _call(request: ApiRequest, record: CallRecord, body: bytes) -> Call:
         query=request.query,
         headers=caller.headers,
         body=body,
-        model=record.model,
-        stream=record.stream,
+        model=contents.model or "",
+        stream=contents.stream is True and record.path == MESSAGES,
         credential=caller.credential,
         session_id=record.session_id,
         agent_id=record.agent_id,
         skip_client_providers=caller.skip_client_providers,
+        contents=contents,
     )
 
 
@@ -221,7 +230,7 @@ async def _relay(runtime: Runtime, call: Call, targets: list[Target], record: Ca
 
 async def _count(runtime: Runtime, call: Call, targets: list[Target], record: CallRecord) -> Answer:
     return await lookups.count_tokens(
-        runtime.upstream, runtime.knowledge.table, call, targets, record
+        runtime.upstream, runtime.health, runtime.knowledge.table, call, targets, record
     )
 
 

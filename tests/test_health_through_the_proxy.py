@@ -27,6 +27,7 @@ from tests.upstreams import (
     Step,
     error_event,
     hang,
+    message,
     ok,
     rate_limited,
     refuse,
@@ -313,3 +314,24 @@ async def test_what_one_worker_has_seen_closes_the_provider_in_the_others() -> N
                 await second.share()
                 assert await trail(second) == SKIPPED
                 assert len(up.requests) == 1
+
+
+async def test_tokens_are_not_counted_by_a_provider_that_has_said_when_it_will_be_back() -> None:
+    clock = Clock()
+    count = "/v1/messages/count_tokens"
+    async with FakeProvider(used_up(clock.now + HOUR)) as up, FakeProvider(refuse(500)) as chat:
+        async with running_proxy(
+            primary(up), fallback(chat, format="openai"), settings=COOLDOWNS, clock=clock
+        ) as proxy:
+            before = await proxy.call(target=count)
+            assert before["x-ccf-attempts"] == "anthropic-primary=429"
+            await trail(proxy)
+            clock.advance(HOUR - 1)  # a probe is long due, and a count is none
+            for _ in range(3):
+                answer = await proxy.call(target=count)
+                assert (answer.status, answer.json().keys()) == (200, {"input_tokens"})
+                assert answer["x-ccf-attempts"] == "anthropic-primary=skipped"
+            assert len(up.requests) == 2
+            up.script(message(b'{"input_tokens":7}'))
+            clock.advance(1)
+            assert (await proxy.call(target=count)).json() == {"input_tokens": 7}

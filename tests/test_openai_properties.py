@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import re
 from itertools import pairwise
 from typing import Any
@@ -22,6 +23,7 @@ from tests.openai_dialect import (
     DONE,
     HOSTS,
     IMAGE,
+    LOOP,
     NO_JSON,
     PDF,
     SCHEMA,
@@ -309,6 +311,18 @@ def test_p4_p5_every_conversation_converts(document: dict[str, Any], profile: An
             sent["role"] for sent in body["messages"] if sent["role"] not in ("system", "tool")
         ]
         assert all(one != other or one == "assistant" for one, other in pairwise(order))
+
+
+def test_a_conversion_leaves_nothing_for_the_garbage_collector() -> None:
+    # Requests are large, and there are many: what is in a cycle stays in memory for long.
+    call = call_of(asking("hi", *LOOP, user(IMAGE, PDF), system="S", tools=TOOLS))
+    gc.collect()
+    gc.disable()
+    try:
+        OPENAI_CHAT.translate(call, target())
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def check_pairing(sent: list[dict[str, Any]]) -> None:

@@ -355,6 +355,16 @@ def test_s28_a_call_that_was_cut_for_its_length_stays_cut() -> None:
     assert ending(events)["delta"]["stop_reason"] == "max_tokens"
 
 
+@pytest.mark.parametrize("end", ["words", "a quote \\"], ids=["text", "half an escape"])
+def test_a_very_long_call_that_breaks_off_is_closed_all_the_same(end: str) -> None:
+    start, line = tc(0, "a", "A", '{"x":[{"y":"'), tc(0, None, None, "line\\n" * 100)
+    (block,) = blocks_in(streamed(start, *[line] * 200, tc(0, None, None, end), fin("stop")))
+
+    (item,) = block["input"]["x"]
+    assert item["y"].startswith("line\nline\n")
+    assert len(item["y"]) > 100_000
+
+
 def test_s32_a_call_without_arguments_gets_an_empty_object() -> None:
     events = streamed(tc(0, "a", "A", ""), fin("tool_calls"))
 

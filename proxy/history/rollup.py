@@ -17,13 +17,20 @@ Key = tuple[datetime.datetime, str]
 """The hour, in UTC, and a provider's name."""
 
 _BROKEN = RequestLog.Outcome.BROKEN.value
-ERRORS = frozenset({RequestLog.Outcome.FAILED.value, RequestLog.Outcome.REFUSED.value, _BROKEN})
+ERRORS = frozenset(
+    {
+        RequestLog.Outcome.FAILED.value,
+        RequestLog.Outcome.REFUSED.value,
+        _BROKEN,
+        RequestLog.Outcome.STOPPED.value,
+    }
+)
 """Outcomes that are not what the client came for."""
 
 _REQUESTS_FAULT = frozenset({400, 404, 405, 409, 413, 415, 422})
 """Statuses that say something about the request, and nothing about the provider."""
 
-_NO_ANSWER_DUE = frozenset({"", "cancelled", "local"})
+_NO_ANSWER_DUE = frozenset({"", "cancelled", "stopped", "local"})
 """Results of attempts that were given up, or never left the proxy."""
 
 

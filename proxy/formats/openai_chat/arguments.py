@@ -59,6 +59,12 @@ class ArgumentScanner:
                 return gap + closers
         return ""
 
+    def closing(self) -> str:
+        """What ends the string and the brackets that are open: the best guess without the text."""
+        escape = "\\" if self._escaped else ""
+        quote = '"' if self._in_string else ""
+        return escape + quote + "".join(reversed(self._stack))
+
     def _scan(self, text: str) -> str:
         position = 0
         while position < len(text):

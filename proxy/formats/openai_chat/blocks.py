@@ -19,6 +19,8 @@ _DELTA = (
     b'"delta":{"type":"%b","%b":'
 )
 _DELTA_END = b"}}\n\n"
+_MAX_KEPT = 64 * 1024
+"""Characters of a call's arguments that are kept, once they are told, to mend a missing end."""
 
 
 class Block:
@@ -143,6 +145,7 @@ class ToolBlock(Block):
         self._ids = ids
         self._client_id = ""
         self._arguments: list[str] = []
+        self._length = 0
         self._scanner = ArgumentScanner()
         self.raw_id = ""
         self.name = ""
@@ -191,6 +194,7 @@ class ToolBlock(Block):
         if text:
             self._arguments.append(text)
             self._waiting.append(text)
+            self._length += len(text)
 
     def flush(self) -> bytes:
         """Passes on what can only be part of an object; the rest waits for the end."""
@@ -201,12 +205,16 @@ class ToolBlock(Block):
                 return b""
             mended = dump_text(parse_arguments("".join(self._arguments)) or {})
             self._arguments, self._waiting = [mended], [mended]
+        if self._length > _MAX_KEPT:
+            self._arguments.clear()
         return super().flush()
 
     def last_deltas(self, *, truncated: bool) -> list[Payload]:
         told = self._scanner.is_object and not self._waiting
         arguments = "".join(self._arguments)
-        if told:
+        if told and self._length > _MAX_KEPT:
+            rest = "" if truncated else self._scanner.closing()
+        elif told:
             rest = "" if truncated else self._scanner.missing_end(arguments)
         elif truncated and self._scanner.is_object:
             rest = arguments

@@ -1,21 +1,22 @@
-"""A conversation as Chat Completions wants it: merged turns, every tool call answered.
+"""A conversation, message by message, to whoever writes it down for Chat Completions.
 
-Anthropic's API lets messages of one role follow each other, results come in any
-order among other content, and system messages appear anywhere. This brings all
-of that into one shape, without changing the client's document.
+Anthropic's API lets messages of one role follow each other, and system messages
+appear anywhere. What comes before the first turn, or changes the tools, is set
+aside here; everything else goes to the `MessageWriter` in the client's order,
+without changing the client's document.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from proxy.errors import RequestRefused
 from proxy.formats.billing import without_billing_header
-from proxy.formats.openai_chat.content import Block, as_block, blocks_of, text_of
+from proxy.formats.openai_chat.content import Block, blocks_of, text_of
 from proxy.formats.openai_chat.ledger import Ledger
-from proxy.formats.openai_chat.pairing import Pairing
+from proxy.formats.openai_chat.messages import MessageWriter
 from proxy.formats.openai_chat.profile import Profile
 
 _ROLES = ("user", "assistant", "system")
@@ -24,72 +25,46 @@ NO_MESSAGES = "messages: at least one message is required"
 
 
 @dataclass(slots=True)
-class Turn:
-    """Adjacent messages of one role.
+class Preamble:
+    """The system prompt, and the changes of tools that system messages tell."""
 
-    `blocks` are without an assistant's tool uses, which are its `calls`, and
-    without those of a user's tool results that answer a call. A call has a name,
-    and an id that no other has.
-    """
-
-    role: str
-    blocks: list[Block]
-    calls: list[Block]
-    answers: bool = False  # a user turn that held the result of a call
-
-
-@dataclass(slots=True)
-class Conversation:
     system: list[Block]
-    pairs: Pairing
-    turns: list[Turn] = field(default_factory=list)
     tool_changes: list[Block] = field(default_factory=list)
 
-    def calls(self) -> Iterable[Block]:
-        return (call for turn in self.turns for call in turn.calls)
 
-    def add(self, role: str, content: list[Any]) -> None:
-        """Adds one message; one that says nothing leaves no trace."""
-        turns, pairs, is_user = self.turns, self.pairs, role == "user"
-        merged = bool(turns) and turns[-1].role == role
-        turn = turns[-1] if merged else Turn(role, [], [])
-        for item in content:
-            block = item if type(item) is dict else as_block(item)
-            kind = block.get("type")
-            if kind == "tool_result" and is_user and pairs.answer(block):
-                turn.answers = True
-            elif kind == "tool_use" and not is_user:
-                turn.calls.append(pairs.call(block, len(turns) - merged))
-            elif kind != "text" or block.get("text"):
-                turn.blocks.append(block)
-        if not merged and (turn.answers or turn.blocks or turn.calls):
-            turns.append(turn)
-
-
-def normalise(document: dict[str, Any], profile: Profile, ledger: Ledger) -> Conversation:
-    """The conversation of an Anthropic request. Raises `RequestRefused` for what is none."""
-    messages = document.get("messages")
-    if not isinstance(messages, list):
-        raise RequestRefused(
-            "messages: Field required" if messages is None else "messages: must be a list"
-        )
-    conversation = Conversation(_system_blocks(document.get("system"), ledger), Pairing(messages))
+def read_conversation(
+    document: Mapping[str, Any], writer: MessageWriter, profile: Profile, ledger: Ledger
+) -> Preamble:
+    """Writes the conversation of a request. Raises `RequestRefused` for what is none."""
+    preamble = Preamble(_system_blocks(document.get("system"), ledger))
     preserve = profile.inline_system == "preserve" and not profile.message_alternation
-    for number, message in enumerate(messages):
+    for number, message in enumerate(messages_of(document)):
         if not isinstance(message, dict):
             raise RequestRefused(f"messages.{number}: must be an object")
         role, content = message.get("role"), message.get("content")
-        if role not in _ROLES:
-            raise RequestRefused(f"messages.{number}.role: must be 'user', 'assistant' or 'system'")
         if not isinstance(content, list):
             content = _listed(content, number)
-        if role == "system":
-            _add_system(conversation, content, ledger, preserve=preserve)
+        if role == "assistant":
+            writer.assistant(content)
+        elif role == "user":
+            writer.user(content)
+        elif role == "system":
+            _add_system(preamble, writer, content, ledger, preserve=preserve)
         else:
-            conversation.add(role, content)
-    if not conversation.turns:
+            raise RequestRefused(f"messages.{number}.role: must be 'user', 'assistant' or 'system'")
+    if not writer.begun:
         raise RequestRefused(NO_MESSAGES)
-    return conversation
+    return preamble
+
+
+def messages_of(document: Mapping[str, Any]) -> list[Any]:
+    """The messages of a request. Raises `RequestRefused`."""
+    messages = document.get("messages")
+    if isinstance(messages, list):
+        return messages
+    raise RequestRefused(
+        "messages: Field required" if messages is None else "messages: must be a list"
+    )
 
 
 def _listed(content: Any, number: int) -> list[Any]:
@@ -100,21 +75,18 @@ def _listed(content: Any, number: int) -> list[Any]:
 
 
 def _add_system(
-    conversation: Conversation, content: list[Any], ledger: Ledger, *, preserve: bool
+    preamble: Preamble, writer: MessageWriter, content: list[Any], ledger: Ledger, *, preserve: bool
 ) -> None:
-    """A system message among the messages: its text, where the provider takes it.
-
-    Its tool changes are set aside.
-    """
+    """A system message among the messages: its text, where the provider takes it."""
     blocks = blocks_of(content)
-    conversation.tool_changes += [b for b in blocks if b.get("type") in _TOOL_CHANGES]
+    preamble.tool_changes += [b for b in blocks if b.get("type") in _TOOL_CHANGES]
     texts = [b for b in _system_blocks(blocks, ledger) if b.get("type") == "text"]
-    if not conversation.turns:
-        conversation.system += texts
+    if not writer.begun:
+        preamble.system += texts
     elif texts and preserve:
-        conversation.add("system", texts)
+        writer.system(texts)
     elif texts:
-        conversation.add("user", [_reminder(texts)])
+        writer.user([_reminder(texts)])
 
 
 def _system_blocks(system: Any, ledger: Ledger) -> list[Block]:

@@ -13,16 +13,22 @@ from typing import Any
 
 from providers.routing import LONG_CONTEXT_SUFFIX, Target
 from proxy.errors import RequestRefused
-from proxy.formats.openai_chat.conversation import normalise
+from proxy.formats.openai_chat.conversation import Preamble, messages_of, read_conversation
 from proxy.formats.openai_chat.encoding import dump_text
 from proxy.formats.openai_chat.identifiers import ToolNames, digest
 from proxy.formats.openai_chat.ledger import Ledger
-from proxy.formats.openai_chat.messages import Message, MessageWriter
+from proxy.formats.openai_chat.messages import MessageWriter
+from proxy.formats.openai_chat.pairing import Message
 from proxy.formats.openai_chat.profile import Profile
 from proxy.formats.openai_chat.reasoning import OFF, reasoning_params, wanted_effort
 from proxy.formats.openai_chat.reasoning_history import ReasoningHistory
 from proxy.formats.openai_chat.schema import clean_schema, is_strict
-from proxy.formats.openai_chat.tools import function_tools, offered_tools, tool_choice_params
+from proxy.formats.openai_chat.tools import (
+    Mentions,
+    function_tools,
+    offered_tools,
+    tool_choice_params,
+)
 
 _KNOWN = frozenset(
     (
@@ -63,18 +69,18 @@ def convert(
 ) -> Converted:
     """Raises `RequestRefused` for what is not a Messages request. Never changes `document`."""
     ledger = Ledger()
-    conversation = normalise(document, profile, ledger)
-    tools = offered_tools(document, conversation, profile, ledger)
-    if tools and not profile.supports_tools:
-        raise RequestRefused("the model is known not to support tools")
-    names = ToolNames([tool["name"] for tool in tools], profile)
     effort = wanted_effort(document)
-    response_format, instructions = _structured_output(document, profile)
     reasoning = ReasoningHistory(
         profile, str(target.provider.id), ledger, reasoning_off=effort == OFF
     )
-    writer = MessageWriter(conversation, profile, names, reasoning, ledger)
-    messages = _arranged(writer.write(instructions), profile)
+    writer = MessageWriter(messages_of(document), profile, reasoning, ledger)
+    preamble = read_conversation(document, writer, profile, ledger)
+    tools = offered_tools(document, _mentions(writer, preamble), profile, ledger)
+    if tools and not profile.supports_tools:
+        raise RequestRefused("the model is known not to support tools")
+    names = ToolNames([tool["name"] for tool in tools], profile)
+    response_format, instructions = _structured_output(document, profile)
+    messages = _arranged(writer.finish(preamble.system, instructions, names.wire), profile)
     body: dict[str, Any] = {
         "model": target.model.removesuffix(LONG_CONTEXT_SUFFIX),
         "messages": messages,
@@ -92,9 +98,16 @@ def convert(
     return Converted(
         body=_with_escape_hatches(body, profile),
         tool_names=names.reverse(),
-        tool_ids=conversation.pairs.client_ids(),
+        tool_ids=writer.pairs.client_ids(),
         ledger=ledger,
     )
+
+
+def _mentions(writer: MessageWriter, preamble: Preamble) -> Mentions:
+    called = {function["name"] for function in writer.calls}
+    mentions = Mentions(called, set(writer.loaded))
+    mentions.apply(preamble.tool_changes)
+    return mentions
 
 
 def output_limit(document: Mapping[str, Any], profile: Profile) -> int:

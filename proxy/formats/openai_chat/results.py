@@ -9,6 +9,7 @@ from proxy.formats.openai_chat.encoding import dump_text
 from proxy.formats.openai_chat.ledger import Ledger
 from proxy.formats.openai_chat.media import Media, Part, search_result_text, text_part
 from proxy.formats.openai_chat.profile import Profile
+from proxy.formats.openai_chat.references import referenced_in
 
 
 def keeps_cache_control(profile: Profile) -> bool:
@@ -17,10 +18,14 @@ def keeps_cache_control(profile: Profile) -> bool:
 
 
 class Results:
-    """What a tool message says, and what has to be shown beside it."""
+    """What a tool message says, and what has to be shown beside it.
 
-    def __init__(self, profile: Profile, ledger: Ledger, media: Media) -> None:
+    The tools that a tool search has found go to `loaded`.
+    """
+
+    def __init__(self, profile: Profile, ledger: Ledger, media: Media, loaded: list[str]) -> None:
         self._profile = profile
+        self._loaded = loaded
         self._ledger = ledger
         self._media = media
         self._inline = profile.tool_images == "inline"
@@ -71,6 +76,7 @@ class Results:
                 for part in self._media.parts(block):
                     self._place(part, kind, tool_id, texts, media)
             else:
+                self._loaded += referenced_in(block)
                 texts.append(_result_text(block))
         return texts, media
 

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxy.formats.openai_chat.content import Block, blocks_of
-from proxy.formats.openai_chat.conversation import Conversation
+from proxy.formats.openai_chat.content import Block
 from proxy.formats.openai_chat.identifiers import ToolNames
 from proxy.formats.openai_chat.ledger import Ledger
 from proxy.formats.openai_chat.profile import Profile
@@ -36,24 +35,41 @@ _CHOICES = {"auto": "auto", "any": "required", "required": "required", "none": "
 
 
 @dataclass(slots=True)
-class _Mentions:
-    """Which tools the conversation itself speaks of."""
+class Mentions:
+    """Which tools the conversation itself speaks of, and what system messages define."""
 
     called: set[str] = field(default_factory=set)
     loaded: set[str] = field(default_factory=set)
     removed: set[str] = field(default_factory=set)
     defined: list[Tool] = field(default_factory=list)
 
+    def apply(self, changes: Iterable[Block]) -> None:
+        """Takes `tool_addition` and `tool_removal` blocks over, in their order."""
+        for change in changes:
+            tool = change.get("tool")
+            if not isinstance(tool, dict):
+                continue
+            definition = tool.get("definition")
+            adds = change["type"] == "tool_addition"
+            if isinstance(definition, dict):
+                name = definition.get("name")
+                if adds:
+                    self.defined.append(definition)
+            else:
+                name = tool.get("name") or tool.get("tool_name")
+            if isinstance(name, str):
+                (self.loaded if adds else self.removed).add(name)
+                (self.removed if adds else self.loaded).discard(name)
+
 
 def offered_tools(
-    document: Mapping[str, Any], conversation: Conversation, profile: Profile, ledger: Ledger
+    document: Mapping[str, Any], mentions: Mentions, profile: Profile, ledger: Ledger
 ) -> list[Tool]:
     """The client's tools that this provider gets to see, still in Anthropic's shape."""
     declared = document.get("tools")
     tools = (
         [tool for tool in declared if isinstance(tool, dict)] if isinstance(declared, list) else []
     )
-    mentions = _mentions(tools, conversation, profile)
     offered: dict[str, Tool] = {}
     for tool in [*tools, *mentions.defined]:
         name = tool.get("name")
@@ -131,7 +147,7 @@ def _is_custom(tool: Tool) -> bool:
 
 
 def _without_deferred(
-    offered: Mapping[str, Tool], tools: list[Tool], mentions: _Mentions
+    offered: Mapping[str, Tool], tools: list[Tool], mentions: Mentions
 ) -> list[Tool]:
     """A deferred tool is offered once it was loaded or called, or if nothing could ever load it."""
     searchable = bool(mentions.loaded) or any(
@@ -144,51 +160,3 @@ def _without_deferred(
         if name not in mentions.removed
         and (not searchable or name in known or tool.get("defer_loading") is not True)
     ]
-
-
-def _mentions(tools: list[Tool], conversation: Conversation, profile: Profile) -> _Mentions:
-    mentions = _Mentions()
-    deferred = any(tool.get("defer_loading") is True for tool in tools)
-    if deferred or len(tools) > profile.max_tools:
-        mentions.called = {call["name"] for call in conversation.calls()}
-    if deferred:
-        mentions.loaded = set(_references(conversation))
-    for change in conversation.tool_changes:
-        _apply_change(change, mentions)
-    return mentions
-
-
-def _apply_change(change: Block, mentions: _Mentions) -> None:
-    tool = change.get("tool")
-    if not isinstance(tool, dict):
-        return
-    definition = tool.get("definition")
-    adds = change["type"] == "tool_addition"
-    if isinstance(definition, dict):
-        name = definition.get("name")
-        if adds:
-            mentions.defined.append(definition)
-    else:
-        name = tool.get("name") or tool.get("tool_name")
-    if isinstance(name, str):
-        (mentions.loaded if adds else mentions.removed).add(name)
-        (mentions.removed if adds else mentions.loaded).discard(name)
-
-
-def _references(conversation: Conversation) -> Iterable[str]:
-    """The tools that results of a tool search have named."""
-    for turn in conversation.turns:
-        for block in turn.blocks:
-            if block.get("type") in ("tool_result", "tool_search_tool_result"):
-                yield from _reference_names(block.get("content"))
-    for result in conversation.pairs.results.values():
-        if result is not None:
-            yield from _reference_names(result.get("content"))
-
-
-def _reference_names(content: Any) -> Iterable[str]:
-    for item in blocks_of(content):
-        if item.get("type") == "tool_reference" and isinstance(item.get("tool_name"), str):
-            yield item["tool_name"]
-        elif "tool_references" in item:
-            yield from _reference_names(item["tool_references"])
