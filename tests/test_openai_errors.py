@@ -196,6 +196,8 @@ SHAPES: dict[str, tuple[Any, str]] = {
     "an error in an error": ({"error": {"error": {"message": "deep"}}}, "deep"),
     "msg": ({"code": 1, "msg": "m"}, "m"),
     "MiniMax": ({"base_resp": {"status_code": 1002, "status_msg": "m"}}, "m"),
+    "Cloudflare": ({"errors": [{"message": "m", "code": 7}], "success": False}, "m"),
+    "a text as JSON": ("m", "m"),
     "no message anywhere": ({"odd": 1}, '{"odd":1}'),
     "E04 HTML": (
         b"<html><head><title>502</title><style>x{}</style></head><body><h1>Bad &amp; "
@@ -340,6 +342,11 @@ OVERFLOWS: dict[str, tuple[int, Any, str]] = {
         "`inputs` tokens and 100 `max_new_tokens`",
         "input length and `max_tokens` exceed context limit: 4000 + 100 > 4096",
     ),
+    "Cohere": (
+        400,
+        "too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 4292.",
+        "prompt is too long: 4292 tokens > 4081 maximum",
+    ),
     "a relay to Anthropic": (
         400,
         "input length and `max_tokens` exceed context limit: 190000 + 32000 > 200000",
@@ -379,6 +386,11 @@ def test_a_full_context_is_known_by_its_code_and_by_numbers_beside_the_message()
         }
     }
     assert told(error(400, llama)).startswith("prompt is too long: 9000 tokens > 4096 maximum")
+
+
+def test_a_code_is_no_number_of_tokens() -> None:
+    fault = {"status_code": 2013, "status_msg": "invalid params, context window exceeds limit"}
+    assert told(error(400, {"base_resp": fault})) == "prompt is too long (provider fallback)"
 
 
 def test_missing_numbers_come_from_the_profile_and_the_estimate() -> None:

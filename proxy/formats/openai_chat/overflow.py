@@ -45,6 +45,7 @@ _FRAGMENTS = (
 _FRAGMENT_PAIRS = (
     ("input token count", "exceeds"),  # Gemini
     ("prompt token count", "exceeds the limit"),  # GitHub Copilot
+    ("too many tokens", "in the prompt"),  # Cohere
     ("current length is", "while limit is"),  # Cerebras
     ("`inputs`", "`max_new_tokens`"),  # TGI
 )
@@ -71,8 +72,8 @@ _LIMITS = tuple(
         rf"> ?{_NUMBER} maximum",
         rf"context window of {_NUMBER}",
         rf"must be <= {_NUMBER}",
+        rf"in the prompt cannot exceed {_NUMBER}",
         rf"maximum model length of {_NUMBER}",
-        rf"limit(?: is| of) {_NUMBER}",
         rf"exceed model maximum \({_NUMBER}\)",
         rf"maximum number of tokens allowed \({_NUMBER}\)",
         rf"maximum context length (?:is|of)\D{{0,12}}{_NUMBER}",
@@ -82,7 +83,7 @@ _LIMITS = tuple(
         rf"range of input length should be \[\d+, ?{_NUMBER}\]",
         rf'"n_ctx": ?{_NUMBER}',
         rf"context (?:size|window|length)(?: limit)?(?: is| of|:)? ?\(?{_NUMBER}",
-        rf"(?:limit|maximum|max)(?: is| of|:)? {_NUMBER}",
+        rf"\b(?:limit|maximum|max)(?: is| of|:)? {_NUMBER}",
     )
 )
 _SIZES = tuple(
@@ -99,6 +100,7 @@ _SIZES = tuple(
         rf"keep the first {_NUMBER}",
         rf"requested tokens \({_NUMBER}\)",
         rf"given: {_NUMBER}",
+        rf"received {_NUMBER}",
         rf"token count of {_NUMBER}",
         rf"current length is {_NUMBER}",
         rf"decoder prompt \(length {_NUMBER}\)",
@@ -129,7 +131,7 @@ def reworded(fault: Fault, *, input_estimate: int, context_window: int | None) -
     A missing prompt size is estimated, a missing limit taken from the profile; if
     no limit is known, numbers would only mislead.
     """
-    text = fault.haystack
+    text = fault.words
     fitting = _fitting(text)
     if fitting is not None:
         size, output, limit = fitting
