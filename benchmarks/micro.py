@@ -22,8 +22,8 @@ import uvloop
 
 from benchmarks import configured, histories, in_process, payloads
 from benchmarks.workloads import median
-from providers.health import SUCCESS, Caller
-from providers.health.table import HealthTable
+from providers.health import SUCCESS, Caller, outcome_of
+from providers.health_keeper import HealthKeeper
 from providers.knowledge import Knowledge
 from providers.routing import ProviderSpec, Settings, Target, WireFormat
 from proxy import relay
@@ -52,7 +52,8 @@ def figures(*, short: bool = False) -> list[Figure]:
     gc.freeze()  # as the workers do
     number = 2_000 if short else 100_000
     return [
-        admission(rounds),
+        admission(rounds, "one of them closed", closed=range(PROVIDERS - 1, PROVIDERS)),
+        admission(rounds, "the first half closed", closed=range(PROVIDERS // 2)),
         *(request_conversion(name, body, rounds) for name, body in _requests().items()),
         *(stream_conversion(name, chunks, rounds) for name, chunks in _streams().items()),
         *(stream_memory(name, chunks, number) for name, chunks in _streams().items()),
@@ -60,22 +61,23 @@ def figures(*, short: bool = False) -> list[Figure]:
     ]
 
 
-def admission(rounds: int) -> Figure:
-    """May I, and how it went: one call with 20 providers, one of them cooling down."""
-    table, settings, now = HealthTable(), Settings(), time.time()
+def admission(rounds: int, case: str, *, closed: range) -> Figure:
+    """May I, and how it went: one call with 20 providers, some at a limit of one model."""
+    keeper = HealthKeeper()
     specs = [ProviderSpec(n, f"provider-{n}", "http://127.0.0.1:1") for n in range(PROVIDERS)]
     targets = [Target(spec, payloads.MODEL) for spec in specs]
-    table.cool_down(PROVIDERS - 1, now + 3600, "429", settings, now)
     caller = Caller("credential", "session", "")
+    limit = outcome_of(429, [(b"retry-after", b"3600")], keeper.now())
+    for decision in keeper.admit(targets, caller)[closed.start : closed.stop]:
+        keeper.record(decision, caller, limit)
 
     def call() -> None:
-        decisions = table.admit(targets, caller, settings, now)
-        table.record(decisions[0], caller, SUCCESS, settings, now)
-        for decision in decisions:
-            table.release(decision)
+        decisions = keeper.admit(targets, caller)
+        keeper.record(next(d for d in decisions if d.allowed), caller, SUCCESS)
+        keeper.release(decisions)
 
     value = median([_microseconds(call, 1000) for _ in range(rounds)])
-    return Figure("admission and recording, 20 providers", value, "us", "< 20 us")
+    return Figure(f"admission and recording, {PROVIDERS} providers, {case}", value, "us", "< 20 us")
 
 
 def _requests() -> dict[str, bytes]:

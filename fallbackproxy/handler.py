@@ -61,7 +61,7 @@ class ApiHandler:
             except Exception as error:
                 await _refuse(request, error, receive, send)
             else:
-                await _until_disconnect(receive, _respond(match, request, send))
+                await _until_disconnect(receive, request, _respond(match, request, send))
 
 
 async def _refuse(request: ApiRequest, error: Exception, receive: Receive, send: Send) -> None:
@@ -161,7 +161,7 @@ async def _drain(receive: Receive) -> None:
             await _read_body(receive, 0, settings.MAX_BODY_BYTES * DRAIN_FACTOR)
 
 
-async def _until_disconnect(receive: Receive, work: Awaitable[None]) -> None:
+async def _until_disconnect(receive: Receive, request: ApiRequest, work: Awaitable[None]) -> None:
     """Do `work`, unless the client goes away first: then cancel it.
 
     A `receive` stays pending all the time: without it a client that leaves is
@@ -169,20 +169,18 @@ async def _until_disconnect(receive: Receive, work: Awaitable[None]) -> None:
     """
     task = asyncio.current_task()
     assert task is not None
-    gone = False
 
     async def listen() -> None:
-        nonlocal gone
         while (await receive())["type"] != "http.disconnect":
             pass
-        gone = True
+        request.client_left = True
         task.cancel()
 
     listener = asyncio.create_task(listen())
     try:
         await work
     except asyncio.CancelledError:
-        if not gone or task.uncancel():
+        if not request.client_left or task.uncancel():
             raise
     finally:
         listener.cancel()

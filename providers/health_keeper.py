@@ -74,9 +74,9 @@ class HealthKeeper:
         elif before is not None and after is None:
             emit("circuit_breaker.reset", provider=target.name)
 
-    def release(self, decision: Decision) -> None:
-        """A decision that came to nothing gives back its probe."""
-        self.table.release(decision)
+    def release(self, decisions: Sequence[Decision]) -> None:
+        """Those that came to nothing give back their probes."""
+        self.table.release(*decisions)
         if self.table.has_changes:
             self.changed.set()
 

@@ -82,9 +82,12 @@ class Knowledge:
     # Signatures
 
     def minted(self, digests: Iterable[str], provider_id: int) -> None:
-        """These signatures have passed on their way from a provider."""
+        """These signatures have passed on their way from a provider.
+
+        The first one has signed: another that hands them out again has only read them.
+        """
         for digest in digests:
-            if self._origins.get(digest) != provider_id:
+            if digest not in self._origins:
                 self._remember(Signature(digest, provider_id))
                 self._new_signatures.append(Signature(digest, provider_id))
 
@@ -125,8 +128,7 @@ class Knowledge:
             self._remember(signature)
 
     def _remember(self, signature: Signature) -> None:
-        self._origins.pop(signature.digest, None)
-        self._origins[signature.digest] = signature.provider_id
+        self._origins.setdefault(signature.digest, signature.provider_id)
         self._signers.add(signature.provider_id)
         if len(self._origins) > MAX_SIGNATURES:
             del self._origins[next(iter(self._origins))]

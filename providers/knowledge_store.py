@@ -63,12 +63,10 @@ def write_changes(changes: Changes) -> None:
         SignatureOrigin.objects.bulk_create(
             [
                 SignatureOrigin(digest=s.digest, provider_id=s.provider_id)
-                for s in {s.digest: s for s in changes.signatures}.values()
+                for s in changes.signatures
                 if s.provider_id in known
             ],
-            update_conflicts=True,
-            unique_fields=["digest"],
-            update_fields=["provider"],
+            ignore_conflicts=True,  # whoever was first has signed
         )
         newest = SignatureOrigin.objects.order_by("-pk").values_list("pk", flat=True)
         oldest_kept = newest[MAX_SIGNATURES - 1 : MAX_SIGNATURES].first()

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import msgspec
 import orjson
 
-from proxy.errors import InvalidRequest
+from proxy.reading import NOTHING, Contents
 from proxy.wire import HeaderPairs
 
 MESSAGES = "/v1/messages"
@@ -26,6 +24,7 @@ class Call:
     that are meant for the proxy (`x-ccf-*`, the one that carried its token).
     `body` is as received; `model` is what the client asked for.
     `credential` is a short hash of the client's own credentials, "" without any.
+    `contents` is what was seen in the client's own body.
     """
 
     request_id: str
@@ -41,6 +40,7 @@ class Call:
     agent_id: str = ""
     token_note: str = ""
     skip_client_providers: bool = False
+    contents: Contents = field(default=NOTHING, repr=False)
 
     @property
     def credential_values(self) -> list[str]:
@@ -73,60 +73,3 @@ class Call:
         if not isinstance(document, dict):
             raise TypeError("the body of a call is a JSON object")
         return document
-
-
-_SERVER_TOOL = re.compile(
-    rb'"type"\s*:\s*"'
-    rb'(?:(?:web_search|web_fetch|code_execution|advisor|tool_search_tool)_|mcp_toolset")'
-)
-
-
-def has_server_tools(body: bytes) -> bool:
-    """Whether a request offers tools that Anthropic runs itself: a look at the bytes."""
-    return _SERVER_TOOL.search(body) is not None
-
-
-class _Routing(msgspec.Struct):
-    """What routing needs of a body; everything else is validated and skipped."""
-
-    model: Any = None
-    stream: Any = None
-
-
-_decode_routing = msgspec.json.Decoder(_Routing).decode
-
-
-def read_routing(body: bytes) -> tuple[str, bool]:
-    """Model and stream flag of a body. Raises `InvalidRequest`."""
-    try:
-        routing = _decode_routing(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        routing = _read_leniently(body, error)
-    if not isinstance(routing.model, str) or not routing.model:
-        raise InvalidRequest("model: a string is required")
-    if not _is_text(routing.model):
-        raise InvalidRequest("model: no such name can exist")
-    return routing.model, routing.stream is True
-
-
-def _is_text(name: str) -> bool:
-    """Whether a name can be written down anywhere: no NUL, no half of a surrogate pair."""
-    try:
-        return b"\0" not in name.encode()
-    except UnicodeEncodeError:
-        return False
-
-
-def _read_leniently(body: bytes, error: Exception) -> _Routing:
-    """The standard library's opinion: it takes the lone surrogates that JavaScript sends.
-
-    Whether such a text is acceptable is the provider's to say, not ours. UTF-16 and a byte
-    order mark, which it would take as well, are not JSON of the web (RFC 8259, section 8.1).
-    """
-    try:
-        document = json.loads(body.decode("utf-8", "surrogatepass"))
-    except (ValueError, RecursionError):
-        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise InvalidRequest("the body has to be a JSON object")
-    return _Routing(document.get("model"), document.get("stream"))

@@ -42,7 +42,7 @@ class StreamEnding:
             self.record.finish("answered")
             outcome = SUCCESS
         elif isinstance(failure, ClientGone):
-            self.record.finish("cancelled")
+            self.record.finish(self.record.interruption)
             outcome = CANCELLED
         else:
             message = redact(str(failure), self.secrets)
@@ -57,4 +57,4 @@ class StreamEnding:
             self.health.avoid(target, self.caller)
         if not isinstance(failure, UpstreamFailure):
             return CANCELLED
-        return health_outcome(failure, target, self.health.now(), message)
+        return health_outcome(failure, target, self.health.now(), message, self.secrets)

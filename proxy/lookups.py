@@ -200,4 +200,4 @@ class _Passing:
 
     async def aclose(self) -> None:
         self._exchange.abandon()
-        self._record.finish("cancelled")
+        self._record.finish(self._record.interruption)

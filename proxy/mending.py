@@ -11,7 +11,7 @@ from proxy import rectifiers
 from proxy.call import Call
 from proxy.errors import Failure, UpstreamRefused
 from proxy.outcomes import is_eligible
-from proxy.rectifiers import Draft
+from proxy.rectifiers import Draft, RepairPlan
 from proxy.rectifiers.drafting import draft_of, redrafted
 from proxy.wire import ErrorReply
 
@@ -28,7 +28,7 @@ class Mending:
         self.call = call
         self.target = target
         self._settings = settings
-        self._plan = rectifiers.plan()
+        self._plan: RepairPlan | None = None  # most calls never need one
         self._draft: Draft | None = None
         self._first: UpstreamRefused | None = None
 
@@ -48,6 +48,7 @@ class Mending:
 
     def _apply(self, reply: ErrorReply, failure: UpstreamRefused) -> bool:
         draft = self._draft or draft_of(self.call)
+        self._plan = self._plan or rectifiers.plan()
         found = self._plan.next(reply, draft, self.target, self._is_on)
         if found is None:
             return False
@@ -62,7 +63,7 @@ class Mending:
     @property
     def notes(self) -> list[dict[str, Any]]:
         """What has been mended so far, for the log: places and sizes."""
-        return [record.as_json() for record in self._plan.ran]
+        return [record.as_json() for record in self._plan.ran] if self._plan else []
 
     def verdict(self, failure: Failure) -> Failure:
         """What the attempt failed of: the original refusal, if mending only led to another one."""
@@ -72,6 +73,8 @@ class Mending:
 
     def learn(self, knowledge: Knowledge, target: Target, now: float, *, helped: bool) -> None:
         """Keep what was found out about `target`: what made it answer, and what it cannot do."""
+        if self._plan is None:
+            return
         facts = {**(self._plan.learned() if helped else {}), **self._plan.facts}
         if facts:
             repair = ", ".join(record.name for record in self._plan.ran) or "refusal"

@@ -14,7 +14,7 @@ from providers.knowledge import Knowledge
 from providers.routing import Settings, Snapshot, Target, WireFormat
 from proxy.answers import Answer, all_failed, answered, as_reply, nobody_to_ask, our_headers
 from proxy.attempt import Reply, ask
-from proxy.call import Call, has_server_tools
+from proxy.call import Call
 from proxy.deadlines import Deadline
 from proxy.endings import StreamEnding
 from proxy.errors import (
@@ -24,6 +24,7 @@ from proxy.errors import (
     NoProvider,
     RequestRefused,
     UpstreamFailure,
+    UpstreamRefused,
 )
 from proxy.fitting import Fitting
 from proxy.health_outcomes import health_outcome
@@ -39,6 +40,7 @@ from proxy.journal import (
     said_by,
     secrets_of,
 )
+from proxy.limit_replies import said_again
 from proxy.mending import Mending
 from proxy.outcomes import FinalError, Verdict, may_retry, verdict_of
 from proxy.preparing import prepared
@@ -106,6 +108,9 @@ class Relay:
             for decision, asked in queue:
                 if not asked:
                     note_skip(conversation.record, decision, decision.reason)
+                    if reply := said_again(decision.closed, decision.at):
+                        said = said_by(UpstreamRefused(reply), conversation.call, decision.target)
+                        final.add_unasked(reply, decision.target.provider, said)
                     continue
                 left -= 1
                 if misfit := fitting.misfit(decision.target.provider):
@@ -117,8 +122,7 @@ class Relay:
                 if conversation.budget.passed:
                     break
         finally:
-            for decision in decisions:
-                self._health.release(decision)
+            self._health.release(decisions)
         if final.is_empty and (overflow := fitting.overflow()):
             final.add(overflow, targets[-1].provider, overflow.message)
         return final
@@ -186,7 +190,7 @@ class Relay:
                 note_failure(record, attempt, target, conversation.call, crash := AttemptCrashed())
                 raise crash from None
             except asyncio.CancelledError:
-                record.end_attempt(attempt, "cancelled")
+                record.end_attempt(attempt, record.interruption)
                 self._health.record(decision, conversation.caller, CANCELLED)
                 raise
             else:
@@ -199,7 +203,9 @@ class Relay:
     def _learn(
         self, conversation: _Conversation, decision: Decision, failure: Failure, message: str
     ) -> None:
-        outcome = health_outcome(failure, decision.target, self._health.now(), message)
+        target, now = decision.target, self._health.now()
+        secrets = secrets_of(conversation.call, target)
+        outcome = health_outcome(failure, target, now, message, secrets)
         self._health.record(decision, conversation.caller, outcome)
 
     def _commit(self, conversation: _Conversation, decision: Decision, reply: Reply) -> Answer:
@@ -241,16 +247,18 @@ def targets_of(call: Call, snapshot: Snapshot) -> list[Target]:
         skip_client_providers=call.skip_client_providers,
     )
     formats = {target.provider.format for target in targets}
-    if len(formats) > 1 and has_server_tools(call.body):
+    if len(formats) > 1 and call.contents.has_server_tools():
         targets.sort(key=lambda target: target.provider.format is not WireFormat.ANTHROPIC)
     return targets
 
 
 def _worth_waiting(final: FinalError, settings: Settings, budget: Deadline) -> float | None:
     """Seconds until the last provider is back, if that is soon enough to be waited for."""
-    reply, only_our_key = final.best()
+    reply = final.last_eligible
+    if reply is None or not settings.patience or reply.upstream_status < 429:
+        return None
     value = header(reply.headers, b"retry-after") or b""
-    if only_our_key or not settings.patience or not value.isdigit() or reply.upstream_status < 429:
+    if not value.isdigit():
         return None
     seconds = float(value)
     return seconds if 0 < seconds <= min(settings.patience, budget.remaining) else None

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 class ApiRequest(HttpRequest):
     """Made by `fallbackproxy.handler.ApiHandler`. `raw_headers`: names in lower case, in order.
 
-    `caller` is known once `proxy.views.admit` has been passed.
+    `caller` is known once `proxy.views.admit` has been passed. `client_left`: nobody waits for
+    the answer any more.
     """
 
     caller: Caller
+    client_left = False
 
     def __init__(self, scope: dict[str, Any], body: bytes) -> None:
         # Not Django's own: it makes dictionaries of all kinds, and no API view looks into them.

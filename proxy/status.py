@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from providers.health import Condition, HealthTable, ProviderState
@@ -12,15 +13,29 @@ from proxy.models import RequestLog
 
 
 def provider_lines(
-    providers: Iterable[ProviderSpec], table: HealthTable, settings: Settings, now: float
+    providers: Iterable[ProviderSpec],
+    table: HealthTable,
+    settings: Settings,
+    now: float,
+    *,
+    credential: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Each provider with its state. Times in ISO 8601, `returns_in` in seconds."""
-    return [_line(p, table.state_of(p.id, settings, now), now) for p in providers]
+    """Each provider with its state. Times in ISO 8601, `returns_in` in seconds.
+
+    With `credential`, the hash of a client's own, the limits of other clients are left out.
+    """
+    states = ((p, table.state_of(p.id, settings, now)) for p in providers)
+    if credential is not None:
+        states = ((p, _seen_by(credential, state)) for p, state in states)
+    return [_line(p, state, now) for p, state in states]
 
 
-def overview(snapshot: Snapshot, table: HealthTable, now: float) -> dict[str, Any]:
-    """`provider` is the first one that is open, `primary` the first one of all."""
-    lines = provider_lines(snapshot.providers, table, snapshot.settings, now)
+def overview(snapshot: Snapshot, table: HealthTable, now: float, credential: str) -> dict[str, Any]:
+    """What concerns a client with this credential, "" without one of its own.
+
+    `provider` is the first one that is open, `primary` the first one of all.
+    """
+    lines = provider_lines(snapshot.providers, table, snapshot.settings, now, credential=credential)
     open_ones = [line for line in lines if line["state"] in _OPEN]
     skipped = [line for line in lines if line["state"] not in _OPEN]
     in_use = open_ones[0] if open_ones else min(skipped, key=_return, default=None)
@@ -43,6 +58,12 @@ def session_figures(session_id: str) -> dict[str, Any]:
         "fallbacks": calls.filter(fell_back=True).count(),
         "last_provider": last or None,
     }
+
+
+def _seen_by(credential: str, state: ProviderState) -> ProviderState:
+    """A state without the limits of other clients' credentials."""
+    limits = (limit for limit in state.limits if limit.key.credential in ("", credential))
+    return replace(state, limits=tuple(limits))
 
 
 _OPEN = frozenset({Condition.HEALTHY.value, Condition.FAILING.value})

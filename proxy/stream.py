@@ -29,7 +29,7 @@ class StreamBroken(ProxyError):
 
 
 class ClientGone(Exception):
-    """Given to `on_end` when the client went away first."""
+    """Given to `on_end` when nobody listens any more: the client went away, or the proxy stops."""
 
 
 class CommittedStream:

@@ -24,9 +24,10 @@ from providers.routing import Target
 from proxy import lookups
 from proxy.access import Caller, identify
 from proxy.answers import JSON, RETRY_IS_POINTLESS, Answer
-from proxy.call import COUNT_TOKENS, MESSAGES, Call, read_routing
+from proxy.call import COUNT_TOKENS, MESSAGES, Call
 from proxy.errors import ClientError, NotAuthenticated, NotFound, error_body
 from proxy.history.records import CallRecord
+from proxy.reading import NOTHING, Contents, read_contents
 from proxy.relay import targets_of
 from proxy.requests import ApiRequest
 from proxy.responses import RelayResponse
@@ -115,7 +116,8 @@ async def status(request: ApiRequest, request_id: str) -> RelayResponse:
     """For a status line: who answers now and why, and how this session fared."""
     _only(request, "GET")
     runtime = request.runtime
-    body = overview(runtime.snapshot, runtime.health.table, runtime.health.now())
+    table, now = runtime.health.table, runtime.health.now()
+    body = overview(runtime.snapshot, table, now, request.caller.credential)
     query = parse_qs(request.query.decode("latin-1"))
     session_id = _text(request, b"x-claude-code-session-id") or query.get("session", [""])[0]
     if session_id:
@@ -160,19 +162,24 @@ async def _serve(
     body = request.take_body()
     record = _open_record(request, request_id, path, caller, len(body), runtime)
     try:
-        model, stream = read_routing(body) if has_model else ("", False)
-        stream = stream and path == MESSAGES
-        record.model, record.stream = model, stream
-        call = _call(request, request_id, path, caller, body, model, stream)
+        contents = read_contents(body) if has_model else NOTHING
+        call = _call(request, request_id, path, caller, body, contents)
         del body
-        emit("request.start", request_id=request_id, path=path, model=model or None, stream=stream)
+        record.model, record.stream = call.model, call.stream
+        emit(
+            "request.start",
+            request_id=request_id,
+            path=path,
+            model=call.model or None,
+            stream=call.stream,
+        )
         answer = await answerer(runtime, call, targets_of(call, runtime.snapshot), record)
     except ClientError as error:
         record.status = error.status
         record.finish("refused", error.message)
         raise
     except asyncio.CancelledError:
-        record.finish("cancelled")
+        record.finish(record.interruption)
         raise
     except BaseException:
         record.status = 500
@@ -192,6 +199,7 @@ def _open_record(
         token=caller.token.note if caller.token else "",
         bytes_in=size,
         keep=runtime.keep_record,
+        client_left=lambda: request.client_left,
     )
 
 
@@ -201,8 +209,7 @@ def _call(
     path: str,
     caller: Caller,
     body: bytes,
-    model: str,
-    stream: bool,
+    contents: Contents,
 ) -> Call:
     return Call(
         request_id=request_id,
@@ -211,12 +218,13 @@ def _call(
         query=request.query,
         headers=caller.headers,
         body=body,
-        model=model,
-        stream=stream,
+        model=contents.model or "",
+        stream=contents.stream is True and path == MESSAGES,
         credential=caller.credential,
         session_id=_text(request, b"x-claude-code-session-id"),
         agent_id=_text(request, b"x-claude-code-agent-id"),
         skip_client_providers=caller.skip_client_providers,
+        contents=contents,
     )
 
 

@@ -107,6 +107,7 @@ PURE = (
     "proxy.formats",
     "proxy.rectifiers",
     "proxy.call",
+    "proxy.reading",
     "proxy.sse",
     "proxy.usage",
     "proxy.wire",
@@ -175,11 +176,11 @@ def test_what_is_pure_uses_only_what_is_pure() -> None:
 
 LAYERS = (
     # From the bottom to the top: a module uses its own layer and those below it.
-    {"wire", "errors", "usage", "deadlines", "redaction", "sse", "call", "transport"},
+    {"wire", "errors", "usage", "deadlines", "redaction", "sse", "reading", "call", "transport"},
     {"formats", "rectifiers", "inflating", "outcomes", "responses", "access", "models"},
     {"upstream", "history"},
-    {"attempt", "answers", "health_outcomes", "mending", "preparing", "status"},
-    {"stream", "journal", "fitting"},
+    {"attempt", "answers", "limit_replies", "mending", "preparing", "status"},
+    {"stream", "journal", "fitting", "health_outcomes"},
     {"endings", "relay", "lookups"},
     {"runtime"},
     {"requests", "views"},

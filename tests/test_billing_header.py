@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
 
-from proxy.formats.billing import without_billing_header, without_cch
+from proxy.formats.billing import (
+    may_have_header,
+    strip_cch_in_body,
+    without_billing_header,
+    without_cch,
+)
 from tests.openai_dialect import asking, messages_sent, text
 
 HEADER = "x-anthropic-billing-header: cc_version=2.1.38.713; cc_entrypoint=sdk-ts; cch=90d92;"
@@ -96,3 +102,54 @@ def test_b05_a_user_may_quote_it() -> None:
     quoted = "x-anthropic-billing-header: cch=1;"
 
     assert messages_sent(asking(quoted))[-1]["content"] == quoted
+
+
+def as_body(system: Any, *, first: bool = False, **fields: Any) -> bytes:
+    said = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1, **fields}
+    prompt = {"system": system}
+    return json.dumps({"model": "m", **prompt, **said} if first else {**said, **prompt}).encode()
+
+
+QUOTED: dict[str, Any] = {
+    "nowhere else": {},
+    "by the user": {"messages": [{"role": "user", "content": SHORT}]},
+    "in a tool's input": {"tools": [{"input": {"system": SHORT}}]},
+    "in a tool's input as blocks": {"tools": [{"input": {"system": [text(SHORT)]}}]},
+}
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("fields", QUOTED.values(), ids=QUOTED)
+@pytest.mark.parametrize(
+    ("system", "expected"),
+    [*STRIPPED.values(), *((system, system) for system in UNTOUCHED.values())],
+    ids=[*STRIPPED, *UNTOUCHED],
+)
+def test_in_a_body_it_goes_and_every_other_byte_stays(
+    system: Any, expected: Any, fields: Any, first: bool
+) -> None:
+    body = as_body(system, first=first, **fields)
+
+    stripped = strip_cch_in_body(body)
+
+    assert json.loads(stripped) == json.loads(as_body(expected, first=first, **fields))
+    assert (stripped is body) == (expected == system)
+    assert strip_cch_in_body(stripped) is stripped
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        as_body(SHORT, x="\ud83d"),
+        as_body(SHORT, x="?").replace(b"?", b"\xff"),
+        as_body(SHORT).replace(b'"system"', b'"\\u0073ystem"'),
+    ],
+)
+def test_bodies_that_few_decoders_take_are_stripped_all_the_same(odd: bytes) -> None:
+    assert b"cch=" in odd
+    assert b"cch=" not in strip_cch_in_body(odd)
+
+
+def test_without_the_header_a_body_is_not_even_decoded() -> None:
+    assert not may_have_header(as_body("You are", x="cch=1; x-anthropic-billing-header: cch=1;"))
+    assert may_have_header(as_body([text(HEADER)]))

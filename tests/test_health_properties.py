@@ -258,7 +258,7 @@ class TwoWorkers(RuleBasedStateMachine):
             for provider in PROVIDERS:
                 cooling = ledger.cooling.get(provider.id, {})
                 rows = [r for r in ledger.of_provider(provider.id) if r.until is not None]
-                assert sorted(cooling.values()) == sorted(rows)
+                assert sorted(cooldown.rows[0] for cooldown in cooling.values()) == sorted(rows)
 
     def teardown(self) -> None:
         """In the end all workers agree with the database."""

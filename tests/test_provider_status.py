@@ -21,6 +21,7 @@ from tests.upstreams import FakeProvider, ok, rate_limited, refuse, used_up
 pytestmark = WITH_DATABASE
 
 HOUR = 3600
+PRIMARY = "anthropic-primary"
 SETTINGS = {"max_cooldown": 300}
 SESSION = "x-claude-code-session-id"
 
@@ -70,6 +71,35 @@ async def test_the_status_tells_who_answers_why_and_when_the_primary_is_back() -
 
             clock.advance(HOUR)
             assert (await status(proxy)).json()["provider"] == "anthropic-primary"
+
+
+async def test_the_status_shows_nobody_the_limits_of_somebody_elses_login() -> None:
+    clock = Clock()
+    limits = used_up(clock.now + HOUR), rate_limited(600)
+    async with FakeProvider(*limits) as up, FakeProvider(ok()) as other:
+        providers = primary(up), fallback(other)
+        async with running_proxy(*providers, settings=SETTINGS, clock=clock) as proxy:
+            await proxy.call()
+            await proxy.call(headers=proxy.headers("sk-ant-oat01-of-somebody-else"))
+            token_alone = [("x-ccf-api-key", proxy.token)]
+            strangers = proxy.headers("sk-ant-oat01-who-is-new-here")
+            for headers in (token_alone, strangers):
+                answer = await status(proxy, headers=headers)
+                assert "limit" not in answer.body.decode()
+                body = answer.json()
+                assert (body["provider"], body["primary"]["state"]) == (PRIMARY, "healthy")
+            others = await status(proxy, headers=proxy.headers("sk-ant-oat01-of-somebody-else"))
+            assert others.json()["primary"]["reason"] == "rate limit (this model)"
+            assert (await status(proxy)).json()["primary"]["reason"] == "5-hour limit"
+
+
+async def test_the_status_shows_everybody_what_concerns_all() -> None:
+    async with FakeProvider(rate_limited(600)) as first, FakeProvider(ok()) as second:
+        providers = fallback(first, "first"), fallback(second, "second")
+        async with running_proxy(*providers, settings=SETTINGS, clock=Clock()) as proxy:
+            await proxy.call()
+            body = (await status(proxy, headers=[("x-ccf-api-key", proxy.token)])).json()
+            assert (body["provider"], body["primary"]["scope"]) == ("second", "model")
 
 
 async def test_the_status_of_a_single_model_names_it() -> None:

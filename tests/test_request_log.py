@@ -37,6 +37,7 @@ from tests.upstreams import (
     Then,
     error_event,
     event,
+    hang,
     message,
     ok,
     refuse,
@@ -341,8 +342,41 @@ async def test_a_stream_that_outlives_the_stop_is_recorded_too() -> None:
                 await client.chunk()
                 await proxy.stop()
                 (call,) = await proxy.log(1)
-                assert (call.outcome, call.status) == ("cancelled", 200)
+                assert (call.outcome, call.status) == ("stopped", 200)
                 await until(lambda: not up.open, "the upstream connection is closed")
+
+
+@pytest.mark.parametrize("step", [hang(), stream(START, Then.HANG)], ids=["no head", "no content"])
+async def test_a_stop_while_a_provider_is_asked_is_not_called_the_clients(step: Step) -> None:
+    async with FakeProvider(step) as up:
+        async with running_proxy(primary(up), graceful=0.2) as proxy, proxy.open():
+            await until(lambda: len(up.requests) == 1, "it is asked")
+            await proxy.stop()
+            ((attempt,),) = await proxy.attempts()
+            (call,) = await proxy.log(1)
+            assert (call.outcome, attempt.result, call.status) == ("stopped", "stopped", None)
+
+
+async def test_what_is_passed_through_when_the_proxy_stops_is_recorded_as_such() -> None:
+    async with FakeProvider(stream(b"{", Then.HANG)) as up:
+        async with running_proxy(primary(up), graceful=0.2) as proxy:
+            async with proxy.open(method="GET", target="/v1/files") as client:
+                await client.head()
+                await client.chunk()
+                await proxy.stop()
+                (call,) = await proxy.log(1)
+                assert call.outcome == "stopped"
+
+
+async def test_a_client_that_leaves_before_a_stop_is_still_the_one_who_left() -> None:
+    async with FakeProvider(stream(START, BLOCK, Then.HANG)) as up:
+        async with running_proxy(primary(up), graceful=0.2) as proxy:
+            async with proxy.open() as client:
+                await client.head()
+                client.leave()
+                (call,) = await proxy.log(1)
+            await proxy.stop()
+            assert call.outcome == "cancelled"
 
 
 async def test_a_stop_waits_for_a_stream_that_ends_in_time() -> None:

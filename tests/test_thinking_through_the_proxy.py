@@ -175,6 +175,46 @@ async def test_other_workers_know_who_has_signed_and_a_restart_forgets_nothing()
             assert len(up.requests) == 2
 
 
+async def test_a_provider_that_repeats_the_signature_of_another_does_not_own_it() -> None:
+    """Neither at the worker that saw both, nor at one that has only read of them."""
+    mine = thought(OURS)
+    repeats = fallback("http://unused", profile={"keep_thinking": True})
+    async with FakeProvider(thinks(mine)) as up, FakeProvider(thinks(mine)) as other:
+        repeats.base_url = other.url
+        async with running_proxy(primary(up), repeats) as proxy:
+            await ask(proxy, history())
+            await proxy.share()
+            up.script(refuse(529))
+            assert (await ask(proxy, history([mine])))["x-ccf-attempts"] == FALLEN
+            assert thinking_in(other.requests[-1]) == [mine]
+            up.script(ok())
+            await ask(proxy, history([mine]))
+            assert thinking_in(up.requests[-1]) == [mine]
+            await proxy.share()
+        async with serving(proxy.token) as again:
+            await ask(again, history([mine]))
+            assert thinking_in(up.requests[-1]) == [mine]
+
+
+async def test_of_two_workers_the_first_to_see_a_signature_is_believed() -> None:
+    mine = thought(OURS)
+    repeats = fallback("http://unused", profile={"keep_thinking": True})
+    async with FakeProvider(thinks(mine)) as up, FakeProvider(thinks(mine)) as other:
+        repeats.base_url = other.url
+        async with running_proxy(primary(up), repeats) as proxy:
+            async with serving(proxy.token) as second:
+                await ask(proxy, history())
+                await proxy.share()
+                up.script(refuse(529))
+                await ask(second, history([mine]))
+                await second.share()
+                await proxy.share()
+                up.script(ok())
+                for worker in (proxy, second):
+                    await ask(worker, history([mine]))
+                    assert thinking_in(up.requests[-1]) == [mine]
+
+
 async def test_a_turn_that_loses_its_thinking_inside_a_tool_loop_goes_without() -> None:
     """With thinking "enabled" the primary insists on thinking at the start of that turn."""
     theirs = thought(THEIRS)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from providers.health.arithmetic import closed_until
+from providers.health.ledger import Cooldown
 from providers.health.outcomes import Outcome, OutcomeKind
-from providers.health.rows import Cause, EventKind, HealthEvent, HealthKey, HealthRow, key_of
+from providers.health.rows import EventKind, HealthEvent, HealthKey, HealthRow, key_of
 from providers.routing import Settings, Target
 
 STREAM_DIED = "its stream broke off in this session"
@@ -45,18 +45,23 @@ class Decision:
         self.at = at
         self.lone = lone
 
-    def consider(self, row: HealthRow, settings: Settings) -> None:
-        """Close it if `row` is closed; the cooldown that ends last says why.
+    def consider(self, cooldown: Cooldown, settings: Settings) -> None:
+        """Close it if the cooldown is in force; the one that ends last says why.
 
         Failures in a row never close the only provider there is.
         """
-        until = closed_until(row, settings, self.at)
-        if until is None or (self.lone and row.cause is Cause.FAILURES):
+        if cooldown.settings is not settings:
+            cooldown.work_out(settings)
+        until = cooldown.until
+        if not cooldown.since <= self.at < until or (self.lone and cooldown.of_failures):
             return
         self.allowed = False
-        self.closed += (row,)
-        if self.until is None or self.until < until:
-            self.until, self.reason = until, row.reason
+        if self.until is None:
+            self.closed, self.until, self.reason = cooldown.rows, until, cooldown.reason
+            return
+        self.closed += cooldown.rows
+        if self.until < until:
+            self.until, self.reason = until, cooldown.reason
 
     def avoid(self, until: float) -> None:
         """Closed to this conversation, if nothing closes it for longer."""
@@ -91,4 +96,5 @@ def events_of(
             until=limit.until,
             reason=limit.reason,
             error=outcome.error,
+            reply=outcome.reply,
         )

@@ -6,8 +6,16 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from providers.health.arithmetic import apply, is_spent, last_news, plausible, transition
-from providers.health.rows import HealthEvent, HealthKey, HealthRow
+from providers.health.arithmetic import (
+    NEVER,
+    apply,
+    closed_between,
+    is_spent,
+    last_news,
+    plausible,
+    transition,
+)
+from providers.health.rows import Cause, HealthEvent, HealthKey, HealthRow
 from providers.routing import Settings
 
 MAX_NARROW = 2048
@@ -17,12 +25,29 @@ MAX_PENDING = 10_000
 """Events kept for the writer while the database is away; the oldest go first."""
 
 
+class Cooldown:
+    """The cooldown of a row, perhaps over by now: worked out once, looked at in every call."""
+
+    __slots__ = ("of_failures", "reason", "rows", "settings", "since", "until")
+
+    def __init__(self, row: HealthRow) -> None:
+        self.rows = (row,)
+        self.reason = row.reason
+        self.of_failures = row.cause is Cause.FAILURES
+        self.settings: Settings | None = None
+        self.since, self.until = NEVER
+
+    def work_out(self, settings: Settings) -> None:
+        """Settle beginning and end under these settings."""
+        self.since, self.until = closed_between(self.rows[0], settings)
+        self.settings = settings
+
+
 class Ledger:
     """Rows as this worker sees them: what was loaded, and its own events on top of that.
 
     Rows are kept by provider: `wide` has its own, `narrow` those of single credentials and
-    models, `cooling` those of both that have a cooldown, perhaps over by now, by credential and
-    model. All three are for reading.
+    models, `cooling` the cooldowns of both by credential and model. All three are for reading.
 
     Events go through three states: recorded, drained (handed to the writer), confirmed. Until
     they are confirmed they are applied again to everything that is loaded.
@@ -31,7 +56,7 @@ class Ledger:
     def __init__(self) -> None:
         self.wide: dict[int, HealthRow] = {}
         self.narrow: dict[int, dict[HealthKey, HealthRow]] = {}
-        self.cooling: dict[int, dict[tuple[str, str], HealthRow]] = {}
+        self.cooling: dict[int, dict[tuple[str, str], Cooldown]] = {}
         self._pending: deque[HealthEvent] = deque()
         self._drained = 0
         self._confirmations = 0
@@ -149,6 +174,6 @@ class Ledger:
         provider_id, credential, model = row.key
         rows = self.cooling.get(provider_id)
         if row.until is not None:
-            self.cooling.setdefault(provider_id, {})[credential, model] = row
+            self.cooling.setdefault(provider_id, {})[credential, model] = Cooldown(row)
         elif rows and rows.pop((credential, model), None) and not rows:
             del self.cooling[provider_id]

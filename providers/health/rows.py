@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-from providers.routing import Target
+from providers.routing import Credentials, Target
 
 MAX_MODEL = 200
 """Longer model names are cut: they are the client's to choose, and they are kept in memory."""
@@ -68,13 +68,17 @@ def keys_of(target: Target, credential: str) -> tuple[HealthKey, ...]:
 def narrow_parts(target: Target, credential: str) -> tuple[tuple[str, str], ...]:
     """Credential and model of the narrower keys among `keys_of`."""
     owner = owner_of(target, credential)
-    model = target.model[:MAX_MODEL]
+    model = target.model
+    if len(model) > MAX_MODEL:
+        model = model[:MAX_MODEL]
     return ((owner, ""), (owner, model)) if owner else (("", model),)
 
 
 def owner_of(target: Target, credential: str) -> str:
     """The credential part of a row's key."""
-    return (credential or ANONYMOUS) if target.provider.uses_client_credentials else ""
+    # Not by the provider's property: this is asked for every closed target of a call.
+    of_client = target.provider.credentials is Credentials.CLIENT
+    return (credential or ANONYMOUS) if of_client else ""
 
 
 class Cause(enum.StrEnum):
@@ -93,6 +97,7 @@ class HealthRow(NamedTuple):
     succeeded was admitted: what was said before that no longer holds. `probe_at` is when the
     last probe ended, or when the cooldown began; the next one is due an interval later.
     `probe_owner` and `probe_until` are the lease of the one worker that may probe.
+    `reply` is what it said when it was closed, as whoever asks has packed it.
     `version` grows with every change.
     """
 
@@ -109,6 +114,7 @@ class HealthRow(NamedTuple):
     probe_at: float | None = None
     probe_owner: str = ""
     probe_until: float | None = None
+    reply: str = ""
     version: int = 0
 
 
@@ -131,7 +137,7 @@ class HealthEvent(NamedTuple):
     It is a change, never a result, so that workers that write at once lose nothing.
     `started` is when the call was admitted (SUCCESS). `until` ends a LIMIT or COOL_DOWN.
     `lone`: there was no other provider to turn to, so the FAILURE counts but closes nothing.
-    `owner` is the worker whose probe this was.
+    `owner` is the worker whose probe this was, `reply` what a LIMIT was told by.
     """
 
     key: HealthKey
@@ -143,3 +149,4 @@ class HealthEvent(NamedTuple):
     error: str = ""
     lone: bool = False
     owner: str = ""
+    reply: str = ""

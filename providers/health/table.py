@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import takewhile
 
 from providers.health.avoidance import Avoidance
 from providers.health.decisions import Caller, Decision, events_of
@@ -65,9 +64,12 @@ class HealthTable:
                 avoided, active = {}, len(targets)
         lone = active == 1
         decisions = [Decision(target, now, lone) for target in targets]
-        if self._ledger.cooling or avoided:
+        cooling = self._ledger.cooling
+        if cooling or avoided:
             for decision in decisions:
-                self._judge(decision, caller, avoided, settings)
+                provider_id = decision.target.provider.id
+                if provider_id in cooling or provider_id in avoided:
+                    self._judge(decision, caller, avoided, settings)
             self._arrange(decisions, settings, may_probe)
         return decisions
 
@@ -92,11 +94,12 @@ class HealthTable:
             for event in events_of(decision, caller, outcome, now):
                 self._ledger.note(event, settings, now)
 
-    def release(self, decision: Decision) -> None:
-        """Give back the probe of a decision that was never recorded; else nothing."""
-        for key in self._take_leases(decision):
-            event = HealthEvent(key, EventKind.PROBE_RETURNED, decision.at, owner=self.worker)
-            self._ledger.note(event, Settings(), None)
+    def release(self, *decisions: Decision) -> None:
+        """Give back the probes of decisions that were never recorded; else nothing."""
+        for decision in decisions:
+            for key in self._take_leases(decision) if decision.leases else ():
+                event = HealthEvent(key, EventKind.PROBE_RETURNED, decision.at, owner=self.worker)
+                self._ledger.note(event, Settings(), None)
 
     def avoid(self, provider_id: int, caller: Caller, until: float) -> None:
         """Keep this session and agent away from a provider, at most `AVOID_SECONDS` from now."""
@@ -198,24 +201,28 @@ class HealthTable:
                 decision.consider(wide, settings)
             if wide is None or len(cooling) > 1:
                 for part in narrow_parts(target, caller.credential):
-                    row = cooling.get(part)
-                    if row is not None:
-                        decision.consider(row, settings)
+                    narrow = cooling.get(part)
+                    if narrow is not None:
+                        decision.consider(narrow, settings)
         if provider_id in avoided:
             decision.avoid(avoided[provider_id])
 
     def _arrange(self, decisions: list[Decision], settings: Settings, may_probe: bool) -> None:
         """Open the safety valve if nothing is open, and probe what would be asked before that."""
-        skipped = list(takewhile(lambda decision: not decision.allowed, decisions))
-        if skipped and len(skipped) == len(decisions):
-            soonest = min(skipped, key=lambda decision: decision.until or 0.0)
-            soonest.allowed = soonest.safety_valve = True
-        for decision in skipped if may_probe else ():
-            if (
-                not decision.allowed
-                and not decision.avoided
-                and self._probes.begin(decision.closed, settings, decision.at)
-            ):
+        skipped = []
+        for decision in decisions:
+            if decision.allowed:
+                break
+            skipped.append(decision)
+        else:
+            if skipped:
+                soonest = min(skipped, key=lambda decision: decision.until or 0.0)
+                soonest.allowed = soonest.safety_valve = True
+                skipped.remove(soonest)
+        if not may_probe:
+            return
+        for decision in skipped:
+            if not decision.avoided and self._probes.begin(decision.closed, settings, decision.at):
                 self._probe(decision, settings)
 
     def _probe(self, decision: Decision, settings: Settings) -> None:
@@ -229,6 +236,8 @@ class HealthTable:
 
     def _succeed(self, decision: Decision, caller: Caller, settings: Settings, now: float) -> None:
         """A success proves the provider, the credential and the model that it used, no others."""
+        if not decision.leases and self._is_known_to_be_well(decision.target.provider.id, now):
+            return
         leases = self._take_leases(decision)
         for key in keys_of(decision.target, caller.credential):
             if key in leases or self._is_news(key, now):
@@ -236,14 +245,22 @@ class HealthTable:
                 event = HealthEvent(key, EventKind.SUCCESS, now, started=decision.at, owner=owner)
                 self._ledger.note(event, settings, now)
 
+    def _is_known_to_be_well(self, provider_id: int, now: float) -> bool:
+        """Whether one more success there would change nothing, whoever has asked."""
+        row = self._ledger.wide.get(provider_id)
+        return (
+            row is not None
+            and not row.failures
+            and row.until is None
+            and provider_id not in self._ledger.narrow
+            and _is_recent(row, now)
+        )
+
     def _is_news(self, key: HealthKey, now: float) -> bool:
         row = self._ledger.get(key)
         if row is not None and (row.failures or row.until is not None):
             return True
-        if not key.provider_wide:
-            return False
-        last = None if row is None else row.last_success
-        return last is None or not 0 <= now - last < SUCCESS_EVERY
+        return key.provider_wide and (row is None or not _is_recent(row, now))
 
     def _end_probe(
         self, decision: Decision, kind: EventKind, outcome: Outcome, settings: Settings, now: float
@@ -258,3 +275,8 @@ class HealthTable:
         leases, decision.leases = decision.leases, ()
         self._probes.end(leases)
         return leases
+
+
+def _is_recent(row: HealthRow, now: float) -> bool:
+    """Whether the last success is recent enough for the next one not to be written."""
+    return row.last_success is not None and 0 <= now - row.last_success < SUCCESS_EVERY

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import orjson
 
 from proxy.formats.splice import literal_at, replace_literal, value_spans
@@ -29,6 +30,13 @@ _HEADER = re.compile(rf"{re.escape(PREFIX)}(?:{_PAIR}|{_CCH_WITHOUT_END})+")
 _CCH = re.compile(r"(?<![\w.-])cch=[^;\s]*;?")
 
 
+class _Head(msgspec.Struct):
+    system: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
 def strip_header(text: str) -> str:
     """`text` without a leading billing header and the white space behind it."""
     match = _HEADER.match(text) if text.startswith(PREFIX) else None
@@ -38,7 +46,8 @@ def strip_header(text: str) -> str:
 def strip_cch(text: str) -> str:
     """`text` without the `cch=...;` pairs of a leading billing header."""
     match = _HEADER.match(text) if text.startswith(PREFIX) else None
-    return _CCH.sub("", match.group()) + text[match.end() :] if match else text
+    bare = _CCH.sub("", match[0]) if match else ""
+    return text if match is None or bare == match[0] else bare + text[match.end() :]
 
 
 def without_billing_header(system: Any) -> Any:
@@ -51,11 +60,32 @@ def without_cch(system: Any) -> Any:
     return _rewrite_start(system, strip_cch)
 
 
+def may_have_header(body: bytes) -> bool:
+    """Whether a request's body quotes the header at the start of a text anywhere."""
+    return body.rfind(_LITERAL) >= 0  # from behind: it is faster, and the system prompt comes late
+
+
 def strip_cch_in_body(body: bytes) -> bytes:
     """A request body whose system prompt begins with the header, without the header's `cch`.
 
     Every other byte stays as it is; so does all of it where there is nothing to do.
     """
+    try:
+        raw = bytes(_decode_head(body).system)
+        stands_once = body.find(_LITERAL) == body.rfind(_LITERAL)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        stands_once = False
+    if not stands_once:
+        return _strip_cch_wherever(body)
+    system = orjson.loads(raw) if _LITERAL in raw else None
+    if without_cch(system) is system:
+        return body
+    at = body.rfind(_LITERAL)
+    return replace_literal(body, at, strip_cch(literal_at(body, at)))
+
+
+def _strip_cch_wherever(body: bytes) -> bytes:
+    """The same, token by token: the header is quoted more than once, or the JSON is odd."""
     for start, end in value_spans(body, "system"):
         at = body.find(_LITERAL, start, end)
         if at < 0:

@@ -23,7 +23,8 @@ from typing import Any
 
 import orjson
 
-PREFIX = "ccf1."
+from proxy.reading import MINTED as PREFIX
+
 MAX_SIGNATURE = 64 * 1024
 _MAX_DECODED = 8 * 1024 * 1024
 _CLEAR_THINKING = "clear_thinking_"

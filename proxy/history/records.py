@@ -36,6 +36,10 @@ class AttemptRecord:
     body_hash: str = ""
 
 
+def _left() -> bool:
+    return True
+
+
 @dataclass(slots=True)
 class CallRecord:
     """One call. `finish` hands it to the history, once."""
@@ -47,6 +51,7 @@ class CallRecord:
     token: str
     bytes_in: int
     keep: Callable[[CallRecord], None] = field(repr=False)
+    client_left: Callable[[], bool] = field(default=_left, repr=False)
     model: str = ""
     stream: bool = False
     time: float = field(default_factory=wall_clock)
@@ -86,6 +91,11 @@ class CallRecord:
     def trail(self) -> str:
         """For the x-ccf-attempts header: `anthropic-primary=429,openrouter=200`."""
         return ",".join(f"{header_safe(a.provider)}={a.result}" for a in self.attempts if a.result)
+
+    @property
+    def interruption(self) -> str:
+        """What a cancellation is: the client has left, or, if it has not, the proxy stops."""
+        return "cancelled" if self.client_left() else "stopped"
 
     def finish(self, outcome: str, error: str = "") -> None:
         """The call is over. What comes second is ignored."""

@@ -16,14 +16,19 @@ Key = tuple[datetime.datetime, str]
 """The hour, in UTC, and a provider's name."""
 
 ERRORS = frozenset(
-    {RequestLog.Outcome.FAILED, RequestLog.Outcome.REFUSED, RequestLog.Outcome.BROKEN}
+    {
+        RequestLog.Outcome.FAILED,
+        RequestLog.Outcome.REFUSED,
+        RequestLog.Outcome.BROKEN,
+        RequestLog.Outcome.STOPPED,
+    }
 )
 """Outcomes that are not what the client came for."""
 
 _REQUESTS_FAULT = frozenset({400, 404, 405, 409, 413, 415, 422})
 """Statuses that say something about the request, and nothing about the provider."""
 
-_NO_ANSWER_DUE = frozenset({"", "cancelled", "local"})
+_NO_ANSWER_DUE = frozenset({"", "cancelled", "stopped", "local"})
 """Results of attempts that were given up, or never left the proxy."""
 
 

@@ -64,3 +64,5 @@ _SWITCHES: tuple[tuple[str, Callable[[Document, Any], Document]], ...] = (
     (THINKING_FORM, with_thinking_form),
     ("max_output_tokens", _limit),
 )
+SWITCHES = frozenset({"strip_betas", *(key for key, _ in _SWITCHES)})
+"""The keys of a profile without which nothing applies."""

@@ -13,11 +13,9 @@ from typing import Any
 
 import orjson
 
+from proxy.reading import MINTED
 from proxy.rectifiers.document import Block, Document, blocks_of, kind, messages_of, role
 from proxy.rectifiers.thinking import drop_thinking, drop_unbacked_thinking, is_thinking
-
-MINTED = "ccf1."
-"""How signatures begin that this proxy made for providers that do not sign."""
 
 _TELLTALES = (b"signature", b"redacted_thinking")
 _DATA = b"data:"
