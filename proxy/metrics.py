@@ -1,0 +1,145 @@
+"""What Prometheus may know: counted as the history is written, told at `/metrics`.
+
+With several workers the counts lie in files that all of them can read (the multiprocess mode of
+prometheus-client, see `fallbackproxy.counts`), so that whoever answers tells the sum. Labels are
+names of providers and words of our own: never a model, a session or a token.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter as Tally
+from collections.abc import Iterable, Iterator, Sequence
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from providers.health import ProviderState
+from proxy.call import COUNT_TOKENS, MESSAGES
+from proxy.history.records import CallRecord, counted
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode()
+FILES = "PROMETHEUS_MULTIPROC_DIR"
+"""The library's own variable: where several workers count together."""
+
+FIRST_BYTE_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
+DURATION_BUCKETS = (0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600, 1800)
+
+_ENDPOINTS = {MESSAGES: "messages", COUNT_TOKENS: "count_tokens"}
+_TOKENS = ("input", "output", "cache_read", "cache_creation")
+
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+_ours = CollectorRegistry()
+
+calls = Counter(
+    "ccf_calls",
+    "Finished calls; provider is who answered, empty for nobody.",
+    ("endpoint", "outcome", "provider"),
+    registry=_ours,
+)
+falls = Counter(
+    "ccf_falls_over",
+    "Calls for messages that this provider answered in place of another one.",
+    ("provider",),
+    registry=_ours,
+)
+attempts = Counter(
+    "ccf_attempts",
+    "Attempts to have messages answered; result is a status, or what happened instead.",
+    ("provider", "result"),
+    registry=_ours,
+)
+tokens = Counter(
+    "ccf_tokens",
+    "Tokens of messages, as the provider counts.",
+    ("provider", "kind"),
+    registry=_ours,
+)
+first_byte = Histogram(
+    "ccf_first_byte_seconds",
+    "From the arrival of a call for messages to the first content of its answer.",
+    ("provider",),
+    registry=_ours,
+    buckets=FIRST_BYTE_BUCKETS,
+)
+duration = Histogram(
+    "ccf_call_duration_seconds",
+    "From the arrival of a call for messages to its end.",
+    ("provider",),
+    registry=_ours,
+    buckets=DURATION_BUCKETS,
+)
+rows_lost = Counter(
+    "ccf_log_rows_lost", "Calls that could not be written to the history.", registry=_ours
+)
+
+
+def observe(records: Iterable[CallRecord]) -> None:
+    """Count finished calls: summed up first, because every single count is a write to a file."""
+    found: Tally[tuple[Counter, tuple[str, ...]]] = Tally()
+    for record in records:
+        endpoint = _ENDPOINTS.get(record.path, "other")
+        found[calls, (endpoint, record.outcome, record.provider)] += 1
+        if record.path == MESSAGES:
+            found.update(_of_messages(record))
+            duration.labels(record.provider).observe(record.duration)
+            if record.first_byte is not None:
+                first_byte.labels(record.provider).observe(record.first_byte)
+    for (counter, labels), number in found.items():
+        counter.labels(*labels).inc(number)
+
+
+def _of_messages(record: CallRecord) -> dict[tuple[Counter, tuple[str, ...]], int]:
+    found: Tally[tuple[Counter, tuple[str, ...]]] = Tally()
+    found.update((attempts, (a.provider, a.result)) for a in record.attempts)
+    if record.fell_back:
+        found[falls, (record.provider,)] += 1
+    for kind in _TOKENS:
+        if number := counted(getattr(record.usage, kind)):
+            found[tokens, (record.provider, kind)] += number
+    return found
+
+
+def exposition(states: Sequence[tuple[str, ProviderState]], now: float) -> bytes:
+    """All counts of this machine and the health of providers, in Prometheus' text format."""
+    health = CollectorRegistry()
+    health.register(_Health(states, now))
+    counts = _ours
+    if FILES in os.environ:
+        counts = CollectorRegistry()
+        MultiProcessCollector(counts)  # type: ignore[no-untyped-call]
+    return generate_latest(counts) + generate_latest(health)
+
+
+class _Health(Collector):
+    """What the health table says at this moment, by provider."""
+
+    def __init__(self, states: Sequence[tuple[str, ProviderState]], now: float) -> None:
+        self._states = states
+        self._now = now
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        available = GaugeMetricFamily(
+            "ccf_provider_available",
+            "1: calls go to it; 0: it is left out for everybody.",
+            labels=("provider",),
+        )
+        returns = GaugeMetricFamily(
+            "ccf_provider_return_seconds", "Until it is asked again.", labels=("provider",)
+        )
+        limits = GaugeMetricFamily(
+            "ccf_provider_limits",
+            "Logins and models for which alone it is left out.",
+            labels=("provider", "scope"),
+        )
+        for name, state in self._states:
+            available.add_metric((name,), float(state.until is None))
+            returns.add_metric((name,), 0.0 if state.until is None else state.until - self._now)
+            scopes = Tally("model" if limit.key.model else "credential" for limit in state.limits)
+            for scope in ("credential", "model"):
+                limits.add_metric((name, scope), scopes[scope])
+        yield from (available, returns, limits)
