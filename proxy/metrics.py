@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter as Tally
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 import prometheus_client
@@ -78,30 +79,38 @@ rows_lost = Counter(
 )
 
 
+Counts = dict[tuple[Counter, tuple[str, ...]], int]
+Times = dict[tuple[Histogram, str], list[float]]
+
+
 def observe(records: Iterable[CallRecord]) -> None:
     """Count finished calls: summed up first, because every single count is a write to a file."""
-    found: Tally[tuple[Counter, tuple[str, ...]]] = Tally()
+    counts: Counts = defaultdict(int)
+    times: Times = defaultdict(list)
     for record in records:
-        endpoint = _ENDPOINTS.get(record.path, "other")
-        found[calls, (endpoint, record.outcome, record.provider)] += 1
+        provider = record.provider
+        counts[calls, (_ENDPOINTS.get(record.path, "other"), record.outcome, provider)] += 1
         if record.path == MESSAGES:
-            found.update(_of_messages(record))
-            duration.labels(record.provider).observe(record.duration)
+            _add_messages(counts, record)
+            times[duration, provider].append(record.duration)
             if record.first_byte is not None:
-                first_byte.labels(record.provider).observe(record.first_byte)
-    for (counter, labels), number in found.items():
+                times[first_byte, provider].append(record.first_byte)
+    for (counter, labels), number in counts.items():
         counter.labels(*labels).inc(number)
+    for (histogram, label), seconds in times.items():
+        histogram_of_provider = histogram.labels(label)
+        for value in seconds:
+            histogram_of_provider.observe(value)
 
 
-def _of_messages(record: CallRecord) -> dict[tuple[Counter, tuple[str, ...]], int]:
-    found: Tally[tuple[Counter, tuple[str, ...]]] = Tally()
-    found.update((attempts, (a.provider, a.result)) for a in record.attempts)
+def _add_messages(counts: Counts, record: CallRecord) -> None:
+    for attempt in record.attempts:
+        counts[attempts, (attempt.provider, attempt.result)] += 1
     if record.fell_back:
-        found[falls, (record.provider,)] += 1
+        counts[falls, (record.provider,)] += 1
     for kind in _TOKENS:
         if number := counted(getattr(record.usage, kind)):
-            found[tokens, (record.provider, kind)] += number
-    return found
+            counts[tokens, (record.provider, kind)] += number
 
 
 def exposition(states: Sequence[tuple[str, ProviderState]], now: float) -> bytes:

@@ -150,8 +150,12 @@ async def metrics(request: ApiRequest, request_id: str) -> RelayResponse:
     return RelayResponse(200, [(b"content-type", CONTENT_TYPE)], body)
 
 
-PUBLIC = frozenset({greet, healthz} | ({metrics} if settings.METRICS_PUBLIC else set()))
-"""Views that need no token."""
+def is_public(view: Callable[..., Any]) -> bool:
+    """Whether a view needs no token."""
+    return view in _PUBLIC or (view is metrics and settings.METRICS_PUBLIC)
+
+
+_PUBLIC = frozenset({greet, healthz})
 
 
 def _path(request: ApiRequest) -> str:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings as configured
 from prometheus_client.parser import text_string_to_metric_families
 
+from providers.health import HealthKey, HealthRow, describe
+from providers.routing import Settings
 from proxy.history.records import CallRecord
-from proxy.metrics import observe
+from proxy.metrics import (
+    attempts,
+    calls,
+    duration,
+    exposition,
+    falls,
+    first_byte,
+    observe,
+    rows_lost,
+    tokens,
+)
 from tests.proxy import (
     WITH_DATABASE,
     Clock,
@@ -89,6 +104,32 @@ async def test_it_needs_a_token_and_says_nothing_else_to_others() -> None:
         assert answer["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
         assert (await proxy.call(target="/metrics")).status == 404
         assert up.requests == []
+
+
+async def test_it_needs_none_where_the_operator_says_so(settings: Any) -> None:
+    async with FakeProvider(ok()) as up, running_proxy(primary(up)) as proxy:
+        settings.METRICS_PUBLIC = True
+        assert (await scrape(proxy, headers=[])).status == 200
+        assert (await proxy.call(method="GET", target="/v1/ccf/status", headers=[])).status == 401
+
+
+def test_the_documentation_names_every_metric_and_its_labels() -> None:
+    page = (Path(configured.BASE_DIR) / "docs" / "deployment.md").read_text()
+    rows = re.findall(r"^\| `(ccf_\w+)` \| ([^|]*) \|", page, re.MULTILINE)
+    documented = {
+        name.removesuffix("_total"): set(re.findall(r"`(\w+)`", labels)) for name, labels in rows
+    }
+    told = {
+        family.name: set(labels)
+        for collector in (calls, falls, attempts, tokens, first_byte, duration, rows_lost)
+        for family, labels in ((family, collector._labelnames) for family in collector.collect())
+    }
+    state = describe(HealthRow(HealthKey(1)), Settings(), 0.0)
+    health = exposition([("one", state)], 0.0).decode()
+    for family in text_string_to_metric_families(health):
+        if family.name.startswith("ccf_provider_"):
+            told[family.name] = set(family.samples[0].labels)
+    assert documented == told
 
 
 async def test_calls_attempts_tokens_and_times_are_counted() -> None:
