@@ -120,9 +120,9 @@ def test_the_documentation_names_every_metric_and_its_labels() -> None:
         name.removesuffix("_total"): set(re.findall(r"`(\w+)`", labels)) for name, labels in rows
     }
     told = {
-        family.name: set(labels)
-        for collector in (calls, falls, attempts, tokens, first_byte, duration, rows_lost)
-        for family, labels in ((family, collector._labelnames) for family in collector.collect())
+        family.name: set(counted._labelnames)
+        for counted in (calls, falls, attempts, tokens, first_byte, duration, rows_lost)
+        for family in counted.collect()
     }
     state = describe(HealthRow(HealthKey(1)), Settings(), 0.0)
     health = exposition([("one", state)], 0.0).decode()
