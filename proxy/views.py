@@ -27,6 +27,7 @@ from proxy.answers import JSON, RETRY_IS_POINTLESS, Answer
 from proxy.call import COUNT_TOKENS, MESSAGES, Call
 from proxy.errors import ClientError, NotAuthenticated, NotFound, error_body
 from proxy.history.records import CallRecord
+from proxy.metrics import CONTENT_TYPE, exposition
 from proxy.reading import NOTHING, Contents, read_contents
 from proxy.relay import targets_of
 from proxy.requests import ApiRequest
@@ -138,8 +139,23 @@ async def healthz(request: ApiRequest) -> RelayResponse:
     return RelayResponse(200, [JSON], orjson.dumps({"status": "ok"}))
 
 
-PUBLIC = frozenset({greet, healthz})
-"""Views that need no token."""
+@in_envelope
+async def metrics(request: ApiRequest, request_id: str) -> RelayResponse:
+    """For Prometheus."""
+    _only(request, "GET")
+    runtime = request.runtime
+    health, providers = runtime.health, runtime.snapshot.providers
+    states = [(provider.name, health.state_of(provider.id)) for provider in providers]
+    body = await runtime.queries.run(exposition, states, health.now())
+    return RelayResponse(200, [(b"content-type", CONTENT_TYPE)], body)
+
+
+def is_public(view: Callable[..., Any]) -> bool:
+    """Whether a view needs no token."""
+    return view in _PUBLIC or (view is metrics and settings.METRICS_PUBLIC)
+
+
+_PUBLIC = frozenset({greet, healthz})
 
 
 def _path(request: ApiRequest) -> str:
