@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,35 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.browser.installation import Installation
-from tests.upstreams import DELTA, START, STOP, FakeProvider, event, stream
+from tests.browser.upstream import fake_provider
+from tests.upstreams import FakeProvider
 
 if TYPE_CHECKING:
     from tests.browser.driving import Browser
 
-TOOL = event(
-    "content_block_start",
-    index=0,
-    content_block={"type": "tool_use", "id": "t", "name": "report", "input": {}},
-)
 KEY = "sk-typed-into-the-form-0123"
-
-
-@contextlib.contextmanager
-def fake_provider() -> Iterator[FakeProvider]:
-    """A fake provider in a thread of its own: the browser is driven in this one."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    provider = FakeProvider(stream(START, TOOL, DELTA, STOP))
-    asyncio.run_coroutine_threadsafe(provider.__aenter__(), loop).result(5)
-    try:
-        yield provider
-    finally:
-        leave = provider.__aexit__(None, None, None)
-        asyncio.run_coroutine_threadsafe(leave, loop).result(5)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 @pytest.fixture(scope="module")
