@@ -13,6 +13,8 @@ from proxy.errors import Failure, UpstreamRefused
 from proxy.outcomes import is_eligible
 from proxy.rectifiers import Draft, RepairPlan
 from proxy.rectifiers.drafting import draft_of, redrafted
+from proxy.rectifiers.provenance import short_hash
+from proxy.rectifiers.thinking import THINKING_SIGNATURE
 from proxy.wire import ErrorReply
 
 MENDABLE = frozenset({400, 413, 415, 422, 500, 501})
@@ -79,3 +81,5 @@ class Mending:
         if facts:
             repair = ", ".join(record.name for record in self._plan.ran) or "refusal"
             knowledge.learn(target, facts, repair[:64], now)
+        if helped and any(record.name == THINKING_SIGNATURE.name for record in self._plan.ran):
+            knowledge.refused(map(short_hash, self.call.contents.signatures()), target.provider.id)

@@ -159,6 +159,35 @@ async def test_what_the_primary_has_signed_itself_goes_to_it_byte_for_byte() -> 
             assert up.requests[0].body == body
 
 
+async def test_unknown_signatures_are_refused_once_and_not_sent_there_again() -> None:
+    """A new database: nobody knows who has signed what the conversation already holds."""
+    unknown, theirs = thought("EqQBof-another-installation"), thought(THEIRS)
+    answers = signed_by(THEIRS, thinks(theirs))
+    async with FakeProvider(refuse(529)) as up, FakeProvider(answers) as other:
+        async with running_proxy(primary(up), fallback(other)) as proxy:
+            await ask(proxy, history([unknown]))
+            assert [thinking_in(request) for request in other.requests] == [[unknown], []]
+            await ask(proxy, history([unknown], [theirs]))
+            assert [thinking_in(request) for request in other.requests[2:]] == [[theirs]]
+            # Whose it is remains open: the primary may have signed it.
+            up.script(ok())
+            await ask(proxy, history([unknown], [theirs]))
+            assert thinking_in(up.requests[-1]) == [unknown]
+
+
+async def test_a_refusal_does_not_take_from_a_provider_what_it_has_signed() -> None:
+    mine, theirs = thought(OURS), thought(THEIRS)
+    forgetful = refuse(400, "messages.1.content.0: Invalid `signature` in `thinking` block")
+    async with FakeProvider(refuse(529)) as up, FakeProvider(thinks(theirs)) as other:
+        async with running_proxy(primary(up), fallback(other)) as proxy:
+            await ask(proxy, history())
+            other.script(forgetful, ok())
+            await ask(proxy, history([theirs], [mine]))
+            other.script(ok())
+            await ask(proxy, history([theirs], [mine]))
+            assert thinking_in(other.requests[-1]) == [theirs]
+
+
 async def test_other_workers_know_who_has_signed_and_a_restart_forgets_nothing() -> None:
     theirs = thought(THEIRS)
     fallen = signed_by(THEIRS, thinks(theirs))
