@@ -27,6 +27,7 @@ _COPIED = (
     "probe_at",
     "probe_owner",
     "probe_until",
+    "reply",
     "version",
 )
 

@@ -240,6 +240,7 @@ class ProviderHealth(models.Model):
     probe_at = models.FloatField(null=True)
     probe_owner = models.CharField(max_length=64, blank=True)
     probe_until = models.FloatField(null=True)
+    reply = models.TextField(blank=True)
     version = models.PositiveBigIntegerField(default=0)
 
     class Meta:

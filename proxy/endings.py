@@ -57,4 +57,4 @@ class StreamEnding:
             self.health.avoid(target, self.caller)
         if not isinstance(failure, UpstreamFailure):
             return CANCELLED
-        return health_outcome(failure, target, self.health.now(), message)
+        return health_outcome(failure, target, self.health.now(), message, self.secrets)

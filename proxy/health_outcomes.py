@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from providers.health import IGNORED, Outcome, failure, outcome_of
+from collections.abc import Sequence
+from dataclasses import replace
+
+from providers.health import IGNORED, Outcome, OutcomeKind, failure, outcome_of
 from providers.routing import Target
 from proxy.errors import (
     Failure,
@@ -11,21 +14,17 @@ from proxy.errors import (
     TimeLimitExceeded,
     UpstreamRefused,
 )
+from proxy.limit_replies import packed
 from proxy.outcomes import amounts_to
+from proxy.wire import ErrorReply
 
 
-def health_outcome(cause: Failure, target: Target, now: float, message: str) -> Outcome:
-    """The outcome of a failed attempt. `message` is what went wrong, free of secrets."""
+def health_outcome(
+    cause: Failure, target: Target, now: float, message: str, secrets: Sequence[str]
+) -> Outcome:
+    """The outcome of a failed attempt. `message` is what went wrong, free of `secrets`."""
     if isinstance(cause, UpstreamRefused):
-        if cause.reply.context_overflow:
-            return IGNORED
-        return outcome_of(
-            amounts_to(cause.reply),
-            cause.reply.headers,
-            now,
-            client_credentials=target.provider.uses_client_credentials,
-            error=message,
-        )
+        return _of_refusal(cause.reply, target, now, message, secrets)
     if isinstance(cause, RequestRefused):
         return IGNORED
     if isinstance(cause, TimeLimitExceeded):
@@ -33,3 +32,18 @@ def health_outcome(cause: Failure, target: Target, now: float, message: str) -> 
         return IGNORED if cause.limit == "call budget" else failure("timed out", error=message)
     reason = "network error" if isinstance(cause, NetworkFailure) else "invalid reply"
     return failure(reason, error=message)
+
+
+def _of_refusal(
+    reply: ErrorReply, target: Target, now: float, message: str, secrets: Sequence[str]
+) -> Outcome:
+    if reply.context_overflow:
+        return IGNORED
+    clients = target.provider.uses_client_credentials
+    outcome = outcome_of(
+        amounts_to(reply), reply.headers, now, client_credentials=clients, error=message
+    )
+    if clients and outcome.kind is OutcomeKind.LIMIT and reply.upstream_status == 429:
+        # It is between the client and this provider: nobody else can say it in its place.
+        return replace(outcome, reply=packed(reply, secrets))
+    return outcome

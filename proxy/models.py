@@ -52,6 +52,27 @@ class RequestLog(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        # The history is filtered by these and read newest first. Most calls are answered, and by
+        # the first provider: no index of the others has to hold them.
+        indexes = [
+            models.Index(fields=["provider", "time"], name="call_provider_time"),
+            models.Index(fields=["model", "time"], name="call_model_time"),
+            models.Index(fields=["token", "time"], name="call_token_time"),
+            models.Index(
+                fields=["outcome", "time"],
+                name="call_not_answered_time",
+                condition=~models.Q(outcome="answered"),
+            ),
+            models.Index(
+                fields=["time"], name="call_fell_back_time", condition=models.Q(fell_back=True)
+            ),
+            models.Index(
+                fields=["time"],
+                name="call_other_path_time",
+                condition=~models.Q(path="/v1/messages")
+                & ~models.Q(path="/v1/messages/count_tokens"),
+            ),
+        ]
         verbose_name = _("call")
         verbose_name_plural = _("request history")
 

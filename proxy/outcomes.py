@@ -18,7 +18,7 @@ from proxy.errors import (
     UpstreamRefused,
     error_type,
 )
-from proxy.wire import ErrorReply
+from proxy.wire import ErrorReply, header
 
 
 class Verdict(enum.Enum):
@@ -116,12 +116,22 @@ def rejects_our_key(reply: ErrorReply, provider: ProviderSpec) -> bool:
     )
 
 
+def is_used_up(reply: ErrorReply, provider: ProviderSpec) -> bool:
+    """Whether the client's own subscription is used up: it says so, and until when."""
+    return (
+        provider.uses_client_credentials
+        and amounts_to(reply) == 429
+        and (header(reply.headers, b"anthropic-ratelimit-unified-status") or b"") == b"rejected"
+    )
+
+
 class FinalError:
     """Collects failures and says which one the client hears when all have failed.
 
     First match: a context overflow, if every provider that was reached reported
-    it; the last eligible failure that is not a provider rejecting our key; the
-    last other refusal; a 502 that names the provider whose key was rejected.
+    it; that the client's own subscription is used up; the last eligible failure
+    that is not a provider rejecting our key; the last other refusal; a 502 that
+    names the provider whose key was rejected.
     """
 
     def __init__(self) -> None:
@@ -129,6 +139,7 @@ class FinalError:
         self._reached = 0
         self._said: list[tuple[ErrorReply, str]] = []
         self._overflow: list[ErrorReply] = []
+        self._used_up: ErrorReply | None = None
         self._eligible: ErrorReply | None = None
         self._other: ErrorReply | None = None
         self._rejected: ErrorReply | None = None
@@ -139,9 +150,15 @@ class FinalError:
         `said` is the same for the history, without secrets.
         """
         self._reached += 1
-        self._said.append((reply, said))
         if reply.context_overflow:
             self._overflow.append(reply)
+        self.add_unasked(reply, provider, said)
+
+    def add_unasked(self, reply: ErrorReply, provider: ProviderSpec, said: str = "") -> None:
+        """What a provider has said before, and would say again: it was not reached."""
+        self._said.append((reply, said))
+        if is_used_up(reply, provider):
+            self._used_up = reply
         if rejects_our_key(reply, provider):
             self._rejected, self.rejected_by = reply, provider.name
         elif is_eligible(reply):
@@ -154,6 +171,11 @@ class FinalError:
         """Nobody was reached."""
         return self._reached == 0
 
+    @property
+    def last_eligible(self) -> ErrorReply | None:
+        """The last failure that says something about a provider's state."""
+        return self._eligible
+
     def said(self, reply: ErrorReply) -> str:
         """What the history is to say of a reply that was added."""
         return next((said for added, said in self._said if added is reply), "")
@@ -162,7 +184,7 @@ class FinalError:
         """The reply to send, and whether all it says is that our key was rejected."""
         if self._overflow and len(self._overflow) == self._reached:
             return self._overflow[-1], False
-        chosen = self._eligible or self._other
+        chosen = self._used_up or self._eligible or self._other
         if chosen is not None:
             return chosen, False
         if self._rejected is None:

@@ -24,6 +24,7 @@ from proxy.errors import (
     NoProvider,
     RequestRefused,
     UpstreamFailure,
+    UpstreamRefused,
 )
 from proxy.fitting import Fitting
 from proxy.health_outcomes import health_outcome
@@ -39,6 +40,7 @@ from proxy.journal import (
     said_by,
     secrets_of,
 )
+from proxy.limit_replies import said_again
 from proxy.mending import Mending
 from proxy.outcomes import FinalError, Verdict, may_retry, verdict_of
 from proxy.preparing import prepared
@@ -106,6 +108,9 @@ class Relay:
             for decision, asked in queue:
                 if not asked:
                     note_skip(conversation.record, decision, decision.reason)
+                    if reply := said_again(decision.closed, decision.at):
+                        said = said_by(UpstreamRefused(reply), conversation.call, decision.target)
+                        final.add_unasked(reply, decision.target.provider, said)
                     continue
                 left -= 1
                 if misfit := fitting.misfit(decision.target.provider):
@@ -198,7 +203,9 @@ class Relay:
     def _learn(
         self, conversation: _Conversation, decision: Decision, failure: Failure, message: str
     ) -> None:
-        outcome = health_outcome(failure, decision.target, self._health.now(), message)
+        target, now = decision.target, self._health.now()
+        secrets = secrets_of(conversation.call, target)
+        outcome = health_outcome(failure, target, now, message, secrets)
         self._health.record(decision, conversation.caller, outcome)
 
     def _commit(self, conversation: _Conversation, decision: Decision, reply: Reply) -> Answer:
@@ -247,9 +254,11 @@ def targets_of(call: Call, snapshot: Snapshot) -> list[Target]:
 
 def _worth_waiting(final: FinalError, settings: Settings, budget: Deadline) -> float | None:
     """Seconds until the last provider is back, if that is soon enough to be waited for."""
-    reply, only_our_key = final.best()
+    reply = final.last_eligible
+    if reply is None or not settings.patience or reply.upstream_status < 429:
+        return None
     value = header(reply.headers, b"retry-after") or b""
-    if only_our_key or not settings.patience or not value.isdigit() or reply.upstream_status < 429:
+    if not value.isdigit():
         return None
     seconds = float(value)
     return seconds if 0 < seconds <= min(settings.patience, budget.remaining) else None

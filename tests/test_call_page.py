@@ -57,8 +57,10 @@ def test_the_attempts_stand_in_a_waterfall(admin_client: Client) -> None:
         ("10.00", "30.00"),
     ]
     assert [step.style for step in shown.steps] == ["skipped", "bad", "good"]
-    assert (shown.first_byte.x, shown.first_byte.width) == ("40.00", "60.00")
-    assert "c answered after a, b had not" in shown.summary
+    answering = shown.answering
+    assert (answering.bar.x, answering.bar.width) == ("40.00", "60.00")
+    assert (answering.begins, answering.took) == ("4.0 s", "6.0 s")
+    assert shown.summary == "c answered, after a, b had not."
     assert "skipped" in html and "10.0 s" in html
 
 
@@ -229,3 +231,20 @@ def test_a_viewer_may_export_and_somebody_else_may_not(client: Client) -> None:
     user.groups.add(Group.objects.get(name="viewer"))
     client.force_login(User.objects.get(pk=user.pk))
     assert exported(client) == []
+
+
+@pytest.mark.parametrize(
+    ("tried", "outcome", "said"),
+    [
+        ([("a", 200)], "answered", "a answered."),
+        ([("a", 429), ("b", 200)], "broken", "b, asked after a: broken off, status 200."),
+        ([("a", 400)], "refused", "a: refused, status 400."),
+    ],
+)
+def test_the_summary_says_what_became_of_the_call(
+    admin_client: Client, tried: list[Any], outcome: str, said: str
+) -> None:
+    record = finished(*tried, time=time.time(), outcome=outcome)
+    record.status = tried[-1][1]
+    write_rows([record])
+    assert page(admin_client, RequestLog.objects.get())[0].summary == said

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import importlib
 import threading
 
 import pytest
+from django.apps import apps
 from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -16,6 +18,7 @@ from proxy.history.records import CallRecord
 from proxy.history.rollup import hour_of
 from proxy.history.rows import write_rows
 from proxy.models import HourlyFigures, RequestLog
+from proxy.usage import Usage
 from tests.calls import NOW, Tried, finished
 
 
@@ -167,3 +170,58 @@ def test_a_batch_is_deleted_at_a_time_the_oldest_first() -> None:
     assert timezone.now() - left.time < datetime.timedelta(days=33.5)
     assert retention.prune_expired(batch=2) is False
     assert not RequestLog.objects.exists()
+
+
+# --- calls that were there before ------------------------------------------------
+
+
+def all_figures() -> list[tuple[object, ...]]:
+    names = [field.name for field in HourlyFigures._meta.fields if field.name != "id"]
+    return sorted(HourlyFigures.objects.values_list(*names), key=str)
+
+
+def backfill() -> None:
+    migration = importlib.import_module("proxy.migrations.0006_figures_of_old_calls")
+    migration.add_old_figures(apps, None)
+
+
+def older_calls() -> list[CallRecord]:
+    """Of every kind that counts in another way, over some hours."""
+    kinds: list[tuple[tuple[Tried, ...], str]] = [
+        ((("a", 200),), "answered"),
+        ((("a", 429), ("b", 200)), "answered"),
+        ((("a", None), ("b", 200)), "broken"),
+        ((("a", 400),), "refused"),
+        ((("a", 401),), "refused"),
+        ((("a", 500), ("b", 529)), "failed"),
+        ((("a", 200),), "stopped"),
+    ]
+    records = [
+        finished(*tried, outcome=outcome, time=NOW + number * 1700.0)
+        for number, (tried, outcome) in enumerate(kinds * 3)
+    ]
+    records[3].path = "/v1/messages/count_tokens"
+    records[4].attempts[0].result = "cancelled"
+    records[6].attempts[0].result = "stopped"
+    records[5].usage = Usage()
+    return records
+
+
+@pytest.mark.django_db
+def test_older_calls_are_added_up_as_new_ones_are() -> None:
+    write_rows(older_calls())
+    counted = all_figures()
+    assert len(counted) > 10
+    HourlyFigures.objects.all().delete()
+    backfill()
+    assert all_figures() == counted
+
+
+@pytest.mark.django_db
+def test_hours_that_are_being_counted_are_not_counted_again() -> None:
+    write_rows(older_calls())
+    counted = all_figures()
+    HourlyFigures.objects.filter(hour__lt=hour_of(NOW + 6 * 3600)).delete()
+    for _ in range(2):
+        backfill()
+        assert all_figures() == counted

@@ -40,6 +40,7 @@ class LearnedFactAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_select_related = ("provider",)
     list_filter = (("provider", admin.RelatedOnlyFieldListFilter),)
     list_per_page = 100
+    sortable_by = ()
     actions = (forget,)
 
     def has_add_permission(self, request: HttpRequest) -> bool:

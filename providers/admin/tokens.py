@@ -19,6 +19,7 @@ from providers.models import AccessToken
 class AccessTokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ("note", "ends_in", "enabled", "created_at")
     actions = (enable, disable)
+    sortable_by = ()
 
     def get_fields(self, request: HttpRequest, obj: AccessToken | None = None) -> Any:
         return ("note", "enabled", "ends_in", "created_at") if obj else ("note",)

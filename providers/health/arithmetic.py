@@ -139,7 +139,14 @@ def transition(row: HealthRow, event: HealthEvent, settings: Settings) -> Health
     return row._replace(**changes, version=row.version + 1)
 
 
-_OPEN: Changes = {"cause": None, "reason": "", "since": None, "until": None, "probe_at": None}
+_OPEN: Changes = {
+    "cause": None,
+    "reason": "",
+    "since": None,
+    "until": None,
+    "probe_at": None,
+    "reply": "",
+}
 
 
 def _later(stamp: float | None, at: float) -> float:
@@ -154,13 +161,13 @@ def _error(row: HealthRow, event: HealthEvent) -> Changes:
 
 
 def _close(
-    row: HealthRow, settings: Settings, cause: Cause, since: float, until: float, reason: str
+    row: HealthRow, settings: Settings, closed: Changes, since: float, until: float
 ) -> Changes:
     """Closed until `until`, unless it already is for longer. The first probe waits an interval."""
     current = closed_until(row, settings, _later(row.since, since))
     if current is not None and current >= until:
         return {}
-    changes: Changes = {"cause": cause, "reason": reason, "since": since, "until": until}
+    changes = {"reply": ""} | closed | {"since": since, "until": until}
     return changes if current is not None else changes | {"probe_at": since}
 
 
@@ -175,7 +182,8 @@ def _on_failure(row: HealthRow, event: HealthEvent, settings: Settings) -> Chang
         return changes
     since = _later(row.last_failure, event.at)
     reason = f"{failures} failures in a row ({event.reason})"
-    return changes | _close(row, settings, Cause.FAILURES, since, since + cooldown, reason)
+    closed = {"cause": Cause.FAILURES, "reason": reason}
+    return changes | _close(row, settings, closed, since, since + cooldown)
 
 
 def _on_limit(row: HealthRow, event: HealthEvent, settings: Settings) -> Changes:
@@ -183,7 +191,8 @@ def _on_limit(row: HealthRow, event: HealthEvent, settings: Settings) -> Changes
     outdated = event.at < (row.proven_at or 0.0)
     if outdated or event.until is None or not event.at < event.until <= event.at + MAX_NAMED:
         return changes
-    return changes | _close(row, settings, Cause.LIMIT, event.at, event.until, event.reason)
+    closed = {"cause": Cause.LIMIT, "reason": event.reason, "reply": event.reply}
+    return changes | _close(row, settings, closed, event.at, event.until)
 
 
 def _on_success(row: HealthRow, event: HealthEvent, settings: Settings) -> Changes:
@@ -237,8 +246,8 @@ def _on_reset(row: HealthRow, event: HealthEvent, settings: Settings) -> Changes
 
 def _on_cool_down(row: HealthRow, event: HealthEvent, settings: Settings) -> Changes:
     until = min(event.until or event.at, event.at + MAX_NAMED)
-    closed: Changes = {"cause": Cause.OPERATOR, "reason": event.reason, "since": event.at}
-    return closed | {"until": until, "probe_at": event.at}
+    closed = _OPEN | {"cause": Cause.OPERATOR, "reason": event.reason}
+    return closed | {"since": event.at, "until": until, "probe_at": event.at}
 
 
 _TRANSITIONS: dict[EventKind, Callable[[HealthRow, HealthEvent, Settings], Changes]] = {

@@ -96,4 +96,5 @@ def events_of(
             until=limit.until,
             reason=limit.reason,
             error=outcome.error,
+            reply=outcome.reply,
         )

@@ -32,7 +32,8 @@ class Outcome:
 
     `reason` is a word or two ("529", "timed out") and ends up in "3 failures in a row (529)".
     `error` is what the provider said, for the status page; it is cut to `MAX_TEXT`.
-    `scope` is what a failure counts for. `limits` are those of a LIMIT, longest first.
+    `scope` is what a failure counts for. `limits` are those of a LIMIT, longest first, and
+    `reply` is what to remember with them.
     """
 
     kind: OutcomeKind
@@ -41,6 +42,7 @@ class Outcome:
     scope: Scope = Scope.PROVIDER
     limits: tuple[Limit, ...] = ()
     error: str = field(default="", repr=False)
+    reply: str = field(default="", repr=False)
 
     @property
     def until(self) -> float | None:

@@ -97,6 +97,7 @@ class HealthRow(NamedTuple):
     succeeded was admitted: what was said before that no longer holds. `probe_at` is when the
     last probe ended, or when the cooldown began; the next one is due an interval later.
     `probe_owner` and `probe_until` are the lease of the one worker that may probe.
+    `reply` is what it said when it was closed, as whoever asks has packed it.
     `version` grows with every change.
     """
 
@@ -113,6 +114,7 @@ class HealthRow(NamedTuple):
     probe_at: float | None = None
     probe_owner: str = ""
     probe_until: float | None = None
+    reply: str = ""
     version: int = 0
 
 
@@ -135,7 +137,7 @@ class HealthEvent(NamedTuple):
     It is a change, never a result, so that workers that write at once lose nothing.
     `started` is when the call was admitted (SUCCESS). `until` ends a LIMIT or COOL_DOWN.
     `lone`: there was no other provider to turn to, so the FAILURE counts but closes nothing.
-    `owner` is the worker whose probe this was.
+    `owner` is the worker whose probe this was, `reply` what a LIMIT was told by.
     """
 
     key: HealthKey
@@ -147,3 +149,4 @@ class HealthEvent(NamedTuple):
     error: str = ""
     lone: bool = False
     owner: str = ""
+    reply: str = ""

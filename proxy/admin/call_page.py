@@ -41,6 +41,15 @@ class Repair:
 
 
 @dataclass(frozen=True, slots=True)
+class Answering:
+    """What the client has heard of the answer: from its first byte to the end."""
+
+    bar: charts.Span
+    begins: str
+    took: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallPage:
     """Everything on the page."""
 
@@ -49,7 +58,7 @@ class CallPage:
     tokens: list[Fact]
     steps: list[Step]
     whole: str
-    first_byte: charts.Span | None
+    answering: Answering | None
     curl: str
 
 
@@ -59,7 +68,6 @@ def call_page(call: RequestLog, base_url: str, *, with_providers: bool) -> CallP
     known = {p.name: p for p in Provider.objects.all()} if with_providers else {}
     whole = max([call.duration_ms, *(a.started_ms + a.duration_ms for a in attempts)])
     spans = [(a.started_ms, a.duration_ms) for a in attempts]
-    first = call.first_byte_ms
     return CallPage(
         summary=_summary(call, attempts),
         facts=_facts(call),
@@ -69,11 +77,18 @@ def call_page(call: RequestLog, base_url: str, *, with_providers: bool) -> CallP
             for a, bar in zip(attempts, charts.waterfall(spans, whole), strict=True)
         ],
         whole=milliseconds(whole),
-        first_byte=None
-        if first is None
-        else charts.waterfall([(first, max(0, call.duration_ms - first))], whole)[0],
+        answering=_answering(call, whole),
         curl=reproduce.through_proxy(base_url, call),
     )
+
+
+def _answering(call: RequestLog, whole: int) -> Answering | None:
+    first = call.first_byte_ms
+    if first is None:
+        return None
+    took = max(0, call.duration_ms - first)
+    [bar] = charts.waterfall([(first, took)], whole)
+    return Answering(bar, milliseconds(first), milliseconds(took))
 
 
 def _summary(call: RequestLog, attempts: Sequence[Attempt]) -> str:
@@ -87,9 +102,18 @@ def _summary(call: RequestLog, attempts: Sequence[Attempt]) -> str:
     }
     if not call.provider:
         return _("Nobody answered: %(outcome)s, status %(status)s.") % values
-    if asked and call.fell_back:
-        return _("%(provider)s answered after %(others)s had not: %(outcome)s.") % values
-    return _("%(provider)s answered: %(outcome)s.") % values
+    fell_back = bool(asked and call.fell_back)
+    if call.outcome == RequestLog.Outcome.ANSWERED:
+        return (
+            _("%(provider)s answered, after %(others)s had not.")
+            if fell_back
+            else _("%(provider)s answered.")
+        ) % values
+    return (
+        _("%(provider)s, asked after %(others)s: %(outcome)s, status %(status)s.")
+        if fell_back
+        else _("%(provider)s: %(outcome)s, status %(status)s.")
+    ) % values
 
 
 def _facts(call: RequestLog) -> list[Fact]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import datetime
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -11,7 +13,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 
-from proxy.models import RequestLog
+from proxy.models import Attempt, RequestLog
 
 CHUNK = 1_000
 FIELDS = (
@@ -39,6 +41,9 @@ FIELDS = (
     "bytes_in",
     "bytes_out",
 )
+Row = tuple[Any, ...]
+"""The key of a call, then its FIELDS."""
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """How a text begins that a spreadsheet would take for a formula (OWASP: CSV injection)."""
 
@@ -59,23 +64,36 @@ def csv_lines(calls: QuerySet[RequestLog]) -> Iterator[str]:
     """A heading, then the calls in chunks of text. A query a chunk, and one for its attempts."""
     writer = csv.writer(_Echo())
     yield writer.writerow([*FIELDS, "trail"])
-    calls = calls.order_by("-pk").prefetch_related("attempts")
-    last: int | None = None
-    while True:
-        page = calls if last is None else calls.filter(pk__lt=last)
-        rows = list(page[:CHUNK])
-        if rows:
-            yield "".join(writer.writerow(_cells(row)) for row in rows)
-        if len(rows) < CHUNK:
-            return
-        last = rows[-1].pk
+    calls = calls.order_by("-time", "-pk")
+    rows = _chunk(calls)
+    while rows:
+        trails = _trails([key for key, *_values in rows])
+        yield "".join(writer.writerow([*_cells(row), trails.get(row[0], "")]) for row in rows)
+        rows = _chunk(_older(calls, *rows[-1][:2])) if len(rows) == CHUNK else []
 
 
-def _cells(call: RequestLog) -> list[Any]:
-    cells = [harmless(getattr(call, name)) for name in FIELDS]
-    cells[0] = call.time.isoformat()
-    trail = " -> ".join(f"{a.provider}={a.result}" for a in call.attempts.all())
-    return [*cells, harmless(trail)]
+def _chunk(calls: QuerySet[RequestLog]) -> list[Row]:
+    # As tuples: a model instance for each would take longer than all the rest.
+    return list(calls.values_list("pk", *FIELDS)[:CHUNK])
+
+
+def _older(calls: QuerySet[RequestLog], key: int, time: datetime.datetime) -> QuerySet[RequestLog]:
+    """The calls after this one. One bound of the time, so that an index finds the place."""
+    return calls.filter(time__lte=time).exclude(time=time, pk__gte=key)
+
+
+def _trails(keys: list[int]) -> dict[int, str]:
+    """How each call was answered: `a=429 -> b=200`."""
+    steps: defaultdict[int, list[str]] = defaultdict(list)
+    attempts = Attempt.objects.filter(call__in=keys).order_by("call", "number")
+    for key, provider, result in attempts.values_list("call", "provider", "result"):
+        steps[key].append(f"{provider}={result}")
+    return {key: harmless(" -> ".join(trail)) for key, trail in steps.items()}
+
+
+def _cells(row: Row) -> list[Any]:
+    _key, time, *values = row
+    return [time.isoformat(), *map(harmless, values)]
 
 
 def harmless(value: Any) -> Any:

@@ -17,7 +17,9 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from providers.models import Provider
+from proxy.admin.history_links import ANY_FAULT, choice_of, read_choice
 from proxy.call import COUNT_TOKENS, MESSAGES
+from proxy.history.rollup import ERRORS
 from proxy.models import RequestLog
 
 RECENT_ROWS = 5_000
@@ -37,15 +39,20 @@ def recent_values(request: HttpRequest) -> dict[str, set[str]]:
 
 def _look() -> dict[str, set[str]]:
     fields = ("provider", "model", "token")
-    newest = RequestLog.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
-    recent = RequestLog.objects.filter(pk__gt=newest - RECENT_ROWS).order_by()
-    rows = recent.values_list(*fields).distinct()
-    return {
-        name: set(values) for name, values in zip(fields, zip(*rows, strict=True), strict=False)
-    }
+    # A DISTINCT of the database would tempt it into reading a whole index.
+    rows = RequestLog.objects.order_by("-pk").values_list(*fields)[:RECENT_ROWS]
+    different = zip(*set(rows), strict=True)
+    return {name: set(values) for name, values in zip(fields, different, strict=False)}
 
 
-class RecentValueFilter(admin.SimpleListFilter):
+class Filter(admin.SimpleListFilter):
+    """One of a form's choices: an empty value, which a form sends for it, is none."""
+
+    def value(self) -> str | None:
+        return super().value() or None
+
+
+class RecentValueFilter(Filter):
     """The calls with exactly one value in `column`."""
 
     column = ""
@@ -57,12 +64,13 @@ class RecentValueFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         names = self.known(request) | {""}
         if (chosen := self.value()) is not None:
-            names.add(chosen)
-        return [(name, name or self.empty) for name in sorted(names, key=lambda n: (not n, n))]
+            names.add(read_choice(chosen))
+        names_in_order = sorted(names, key=lambda n: (not n, n))
+        return [(choice_of(name), name or self.empty) for name in names_in_order]
 
     def queryset(self, request: HttpRequest, queryset: Calls) -> Calls:
         chosen = self.value()
-        return queryset if chosen is None else queryset.filter(**{self.column: chosen})
+        return queryset if chosen is None else queryset.filter(**{self.column: read_choice(chosen)})
 
 
 class ProviderFilter(RecentValueFilter):
@@ -86,7 +94,38 @@ class TokenFilter(RecentValueFilter):
     empty = _("none")
 
 
-class SessionFilter(admin.SimpleListFilter):
+class OutcomeFilter(Filter):
+    title = _("outcome")
+    parameter_name = "outcome"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [*RequestLog.Outcome.choices, (ANY_FAULT, _("any error"))]
+
+    def queryset(self, request: HttpRequest, queryset: Calls) -> Calls:
+        chosen = self.value()
+        if chosen is None or chosen not in dict(self.lookup_choices):
+            return queryset
+        if chosen == RequestLog.Outcome.ANSWERED:
+            return queryset.filter(outcome=chosen)
+        outcomes = sorted(ERRORS) if chosen == ANY_FAULT else [chosen]
+        # What goes without saying is said as the index of the few says it, which then is used.
+        few = queryset.exclude(outcome=RequestLog.Outcome.ANSWERED)
+        return few.filter(outcome__in=outcomes)
+
+
+class FallbackFilter(Filter):
+    title = _("fallback")
+    parameter_name = "fell_back"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("1", _("fell back")), ("0", _("first provider"))]
+
+    def queryset(self, request: HttpRequest, queryset: Calls) -> Calls:
+        fell_back = {"1": True, "0": False}.get(self.value() or "")
+        return queryset if fell_back is None else queryset.filter(fell_back=fell_back)
+
+
+class SessionFilter(Filter):
     """One conversation; there is nothing to choose from, links lead here."""
 
     title = _("session")
@@ -101,7 +140,7 @@ class SessionFilter(admin.SimpleListFilter):
         return queryset.filter(session_id=chosen) if chosen else queryset
 
 
-class TimeFilter(admin.SimpleListFilter):
+class TimeFilter(Filter):
     """The last so many hours, or a period: `<from>-<to>` in epoch seconds, as charts link to it."""
 
     title = _("time")
@@ -119,7 +158,7 @@ class TimeFilter(admin.SimpleListFilter):
         if (period := self._period()) is not None:
             return queryset.filter(time__gte=period[0], time__lt=period[1])
         hours = self.value()
-        if hours not in dict(self.lookup_choices):
+        if hours is None or hours not in dict(self.lookup_choices):
             return queryset
         return queryset.filter(time__gte=timezone.now() - datetime.timedelta(hours=int(hours)))
 
@@ -138,7 +177,7 @@ def _minute(moment: datetime.datetime) -> str:
     return f"{timezone.localtime(moment):%Y-%m-%d %H:%M}"
 
 
-class PathFilter(admin.SimpleListFilter):
+class PathFilter(Filter):
     title = _("kind")
     parameter_name = "kind"
     paths = {"messages": MESSAGES, "count": COUNT_TOKENS}
@@ -152,6 +191,20 @@ class PathFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: Calls) -> Calls:
         if self.value() == "other":
-            return queryset.exclude(path__in=self.paths.values())
+            # One by one, as the index of these says it: else SQLite would not use it.
+            return queryset.exclude(path=MESSAGES).exclude(path=COUNT_TOKENS)
         path = self.paths.get(self.value() or "")
         return queryset.filter(path=path) if path else queryset
+
+
+FILTERS = (
+    SessionFilter,
+    TimeFilter,
+    ProviderFilter,
+    OutcomeFilter,
+    FallbackFilter,
+    ModelFilter,
+    TokenFilter,
+    PathFilter,
+)
+"""In the order in which they are offered."""

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.admin.views.main import PAGE_VAR, ChangeList
+from django.contrib.admin.views.main import PAGE_VAR, SEARCH_VAR, ChangeList
 from django.core.paginator import Paginator
 from django.db import connections
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
-from proxy.admin.history_filters import SessionFilter
+from proxy.admin.history_filters import FILTERS, SessionFilter
 from proxy.models import RequestLog
+
+FORM_FIELDS = (SEARCH_VAR, *(filter_.parameter_name for filter_ in FILTERS))
 
 LAST_PAGE = 1_000_000
 """Beyond this an offset is a mistake, and would not fit the database's integers much later."""
@@ -32,7 +34,8 @@ class HistoryPage(ChangeList):
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[RequestLog]) -> list[Any]:
         """A single conversation is read from its beginning, everything else from the newest."""
-        return ["pk"] if SessionFilter.parameter_name in request.GET else ["-pk"]
+        one_session = request.GET.get(SessionFilter.parameter_name)
+        return ["time", "pk"] if one_session else ["-time", "-pk"]
 
     def get_results(self, request: HttpRequest) -> None:
         size = self.list_per_page
@@ -47,6 +50,17 @@ class HistoryPage(ChangeList):
         self.result_count = self.full_result_count = len(self.result_list)
         self.show_full_result_count = self.show_admin_actions = False
         self.can_show_all = self.multi_page = False
+
+
+def without_empty_choices(request: HttpRequest) -> str | None:
+    """The address without what a form sends for nothing chosen; None where there is no such."""
+    chosen = request.GET.copy()
+    for name in FORM_FIELDS:
+        if chosen.get(name) == "":
+            del chosen[name]
+    if len(chosen) == len(request.GET):
+        return None
+    return f"{request.path}?{chosen.urlencode()}" if chosen else request.path
 
 
 def search(queryset: QuerySet[RequestLog], text: str) -> QuerySet[RequestLog]:

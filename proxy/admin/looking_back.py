@@ -15,7 +15,14 @@ from django.utils.translation import ngettext
 from providers.admin.phrases import clock, compact, percent
 from proxy.admin import charts, figures
 from proxy.admin.figures import Column, Figures
-from proxy.admin.history_links import FALLBACKS, FAULTS, MESSAGES_ONLY, history_link, period
+from proxy.admin.history_links import (
+    FALLBACKS,
+    FAULTS,
+    MESSAGES_ONLY,
+    choice_of,
+    history_link,
+    period,
+)
 
 COLOURS = 8
 NOBODY = "nobody"
@@ -102,13 +109,13 @@ def _tiles(whole: Figures, begin: int, end: int) -> list[Tile]:
         Tile(
             _("Fallbacks"),
             percent(whole.fallbacks, whole.calls),
-            _("%s calls") % f"{whole.fallbacks:,}",
+            _calls(whole.fallbacks),
             history_link(**filters, **FALLBACKS),
         ),
         Tile(
             _("Errors"),
             percent(whole.errors, whole.calls),
-            _("%s calls") % f"{whole.errors:,}",
+            _calls(whole.errors),
             history_link(**filters, **FAULTS),
         ),
         Tile(
@@ -120,8 +127,12 @@ def _tiles(whole: Figures, begin: int, end: int) -> list[Tile]:
     ]
 
 
+def _calls(count: int) -> str:
+    return ngettext("%s call", "%s calls", count) % f"{count:,}"
+
+
 def _row(name: str, series: str, sums: Figures, whole: Figures, begin: int, end: int) -> Row:
-    filters = {"provider": name, **period(begin, end), **MESSAGES_ONLY}
+    filters = {"provider": choice_of(name), **period(begin, end), **MESSAGES_ONLY}
     return Row(
         name=name or _(NOBODY),
         series=series,

@@ -14,7 +14,7 @@ from providers.admin.phrases import compact, milliseconds, percent, span
 from providers.conditions import ProviderCondition
 from proxy.admin import figures
 from proxy.admin.figures import RANGES, Figures
-from proxy.admin.history_links import MESSAGES_ONLY, history_link, period
+from proxy.admin.history_links import MESSAGES_ONLY, choice_of, history_link, period
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def _card(
         success=percent(sums.attempts - sums.failures, sums.attempts),
         calls=compact(sums.calls),
         calls_url=history_link(
-            provider=condition.name, **period(begin, _next_hour(now)), **MESSAGES_ONLY
+            provider=choice_of(condition.name), **period(begin, _next_hour(now)), **MESSAGES_ONLY
         ),
         last_error=_last_error(condition, now),
     )

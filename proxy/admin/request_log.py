@@ -11,28 +11,28 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBadRequest,
+    HttpResponseRedirect,
+)
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext_lazy as _
 
+from providers.admin.phrases import milliseconds
 from providers.admin.providers import ProviderAdmin
 from proxy.admin.call_page import call_page
 from proxy.admin.connection_views import test_connection
 from proxy.admin.csv_export import csv_response
-from proxy.admin.history_filters import (
-    ModelFilter,
-    PathFilter,
-    ProviderFilter,
-    SessionFilter,
-    TimeFilter,
-    TokenFilter,
-)
+from proxy.admin.history_filters import FILTERS
 from proxy.admin.history_links import history_link
-from proxy.admin.history_pages import HistoryPage, search
+from proxy.admin.history_pages import HistoryPage, search, without_empty_choices
 from proxy.models import RequestLog
 
 ProviderAdmin.actions.append(test_connection)  # only here is known how to ask a provider
@@ -66,7 +66,6 @@ class RequestLogAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         "model",
         "answered_by",
         "trail",
-        "status",
         "result",
         "first_byte",
         "duration",
@@ -74,16 +73,7 @@ class RequestLogAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         "token",
         "session",
     )
-    list_filter = (
-        SessionFilter,
-        TimeFilter,
-        ProviderFilter,
-        "outcome",
-        "fell_back",
-        ModelFilter,
-        TokenFilter,
-        PathFilter,
-    )
+    list_filter = FILTERS
     list_per_page = 100
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
@@ -108,6 +98,8 @@ class RequestLogAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
+        if (tidy := without_empty_choices(request)) is not None:
+            return HttpResponseRedirect(tidy)
         query = request.GET.urlencode()
         export = reverse("admin:proxy_requestlog_export") + (f"?{query}" if query else "")
         context = {"title": _("Request history"), "export_url": export, **(extra_context or {})}
@@ -147,8 +139,12 @@ class RequestLogAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description=_("time"))
     def moment(self, call: RequestLog) -> str:
+        """When it began; the day is said where it is not today."""
         time = timezone.localtime(call.time)
-        day, second = f"{time:%Y-%m-%d}", f"{time:%H:%M:%S}"
+        today, second = timezone.localdate(), f"{time:%H:%M:%S}"
+        if time.date() == today:
+            return second
+        day = date_format(time, "j M" if time.year == today.year else "j M Y")
         return format_html('<span class="ccf-step">{}</span> {}', day, second)
 
     @admin.display(description=_("answered by"))
@@ -175,15 +171,18 @@ class RequestLogAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description=_("outcome"))
     def result(self, call: RequestLog) -> str:
         style = _OUTCOME_STYLES.get(RequestLog.Outcome(call.outcome), "")
-        return format_html('<span class="{}">{}</span>', style, call.get_outcome_display())
+        status = "" if call.status in (None, 200) else f" {call.status}"
+        return format_html(
+            '<span class="{}">{}</span>{}', style, call.get_outcome_display(), status
+        )
 
-    @admin.display(description=_("first byte ms"))
+    @admin.display(description=_("first byte"))
     def first_byte(self, call: RequestLog) -> str:
-        return _figure(call.first_byte_ms)
+        return milliseconds(call.first_byte_ms)
 
-    @admin.display(description=_("duration ms"))
+    @admin.display(description=_("duration"))
     def duration(self, call: RequestLog) -> str:
-        return _figure(call.duration_ms)
+        return milliseconds(call.duration_ms)
 
     @admin.display(description=_("tokens in / cached / out"))
     def tokens(self, call: RequestLog) -> str:
