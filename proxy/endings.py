@@ -11,7 +11,7 @@ from providers.routing import WireFormat
 from proxy.errors import UpstreamFailure, UpstreamRefused
 from proxy.health_outcomes import health_outcome
 from proxy.history.records import CallRecord
-from proxy.rectifiers.provenance import signatures_passing
+from proxy.rectifiers.provenance import SignatureWatch, signatures_passing
 from proxy.redaction import redact
 from proxy.stream import ClientGone
 
@@ -26,13 +26,16 @@ class StreamEnding:
     caller: Caller
     record: CallRecord
     secrets: list[str] = field(repr=False)
+    watch: SignatureWatch = field(default_factory=SignatureWatch, repr=False)
 
     def on_data(self, data: bytes) -> None:
         self.record.bytes_out += len(data)
-        self.note_signatures(data)
+        provider = self.decision.target.provider
+        if provider.format is WireFormat.ANTHROPIC and (digests := self.watch.feed(data)):
+            self.knowledge.minted(digests, provider.id)
 
     def note_signatures(self, data: bytes) -> None:
-        """Remember who has signed the thinking that passes."""
+        """Remember who has signed the thinking in a whole message."""
         provider = self.decision.target.provider
         if provider.format is WireFormat.ANTHROPIC:
             self.knowledge.minted(signatures_passing(data), provider.id)

@@ -29,6 +29,7 @@ class Mending:
     def __init__(self, call: Call, target: Target, settings: Settings) -> None:
         self.call = call
         self.target = target
+        self._prepared = call
         self._settings = settings
         self._plan: RepairPlan | None = None  # most calls never need one
         self._draft: Draft | None = None
@@ -82,4 +83,4 @@ class Mending:
             repair = ", ".join(record.name for record in self._plan.ran) or "refusal"
             knowledge.learn(target, facts, repair[:64], now)
         if helped and any(record.name == THINKING_SIGNATURE.name for record in self._plan.ran):
-            knowledge.refused(map(short_hash, self.call.contents.signatures()), target.provider.id)
+            knowledge.refused(map(short_hash, self._prepared.seen.signatures()), target.provider.id)

@@ -27,7 +27,7 @@ from proxy.answers import JSON, RETRY_IS_POINTLESS, Answer
 from proxy.call import COUNT_TOKENS, MESSAGES, Call
 from proxy.errors import ClientError, NotAuthenticated, NotFound, error_body
 from proxy.history.records import CallRecord
-from proxy.reading import NOTHING, Contents, read_contents
+from proxy.reading import NO_MODEL, Contents, Head
 from proxy.relay import targets_of
 from proxy.requests import ApiRequest
 from proxy.responses import RelayResponse
@@ -162,8 +162,8 @@ async def _serve(
     body = request.take_body()
     record = _open_record(request, request_id, path, caller, len(body), runtime)
     try:
-        contents = read_contents(body) if has_model else NOTHING
-        call = _call(request, request_id, path, caller, body, contents)
+        head = _read(runtime, body, record) if has_model else NO_MODEL
+        call = _call(request, request_id, path, caller, body, head)
         del body
         record.model, record.stream = call.model, call.stream
         emit(
@@ -188,6 +188,11 @@ async def _serve(
     return RelayResponse(answer.status, answer.headers, answer.body, answer.chunks)
 
 
+def _read(runtime: Runtime, body: bytes, record: CallRecord) -> Head:
+    conversation = (record.session_id, record.agent_id)
+    return runtime.reader.read(body, conversation, may_be_minted=runtime.snapshot.translates)
+
+
 def _open_record(
     request: ApiRequest, request_id: str, path: str, caller: Caller, size: int, runtime: Runtime
 ) -> CallRecord:
@@ -209,7 +214,7 @@ def _call(
     path: str,
     caller: Caller,
     body: bytes,
-    contents: Contents,
+    head: Head,
 ) -> Call:
     return Call(
         request_id=request_id,
@@ -218,13 +223,13 @@ def _call(
         query=request.query,
         headers=caller.headers,
         body=body,
-        model=contents.model or "",
-        stream=contents.stream is True and path == MESSAGES,
+        model=head.model,
+        stream=head.stream is True and path == MESSAGES,
         credential=caller.credential,
         session_id=_text(request, b"x-claude-code-session-id"),
         agent_id=_text(request, b"x-claude-code-agent-id"),
         skip_client_providers=caller.skip_client_providers,
-        contents=contents,
+        contents=head if isinstance(head, Contents) else None,
     )
 
 

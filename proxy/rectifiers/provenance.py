@@ -8,7 +8,6 @@ thinking can be dropped before it is refused.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,7 +19,6 @@ from proxy.rectifiers.thinking import drop_thinking, drop_unbacked_thinking, is_
 
 _TELLTALES = (b"signature", b"redacted_thinking")
 _DATA = b"data:"
-_INDEX = re.compile(rb'"index"\s*:\s*(\d+)')
 
 
 def short_hash(signature: str) -> str:
@@ -70,7 +68,7 @@ class SignatureWatch:
     __slots__ = ("_unsigned",)
 
     def __init__(self) -> None:
-        self._unsigned = b""  # the index of the open block, if that is no thinking
+        self._unsigned = b""  # how the index of the open block is written, if it is no thinking
 
     def feed(self, events: bytes) -> list[str]:
         index = _last_index(events)
@@ -84,8 +82,7 @@ class SignatureWatch:
 
 def _last_index(events: bytes) -> bytes:
     at = events.rfind(b'"index"')
-    found = _INDEX.match(events, at) if at >= 0 else None
-    return found[1] if found else b""
+    return events[at : events.find(b",", at)] if at >= 0 else b""
 
 
 def signatures_passing(event_bytes: bytes) -> list[str]:
