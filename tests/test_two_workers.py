@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -290,3 +291,48 @@ async def seconds_until_avoided(
 
     await until(avoided, "the other worker has heard of it")
     return time.monotonic() - died_at
+
+
+async def test_whichever_worker_is_asked_tells_the_figures_of_all(
+    installation: Installation,
+) -> None:
+    async with FakeProvider(ok()) as up, FakeProvider(ok()) as other:
+        async with two_workers(installation, up, other) as server:
+            first, second = server.pids()
+            for pid, calls in ((first, 2), (second, 3)):
+                async with server.connected_to(pid) as connection:
+                    for _ in range(calls):
+                        assert (await server.ask(connection, "session")).status == 200
+            for pid in (first, second):
+                async with server.connected_to(pid) as connection:
+                    await until(lambda c=connection: counts(server, c, 5), "all are counted")  # type: ignore[misc]
+            directory = metrics_directory(first)
+            os.kill(first, signal.SIGKILL)
+            await until(lambda: first not in server.pids(), "the worker has ended")
+            await until(lambda: len(server.pids()) == 2, "another has come in its place")
+            (new,) = set(server.pids()) - {second}
+            async with server.connected_to(new) as connection:
+                assert (await server.ask(connection, "session")).status == 200
+                await until(lambda: counts(server, connection, 6), "what was counted stays")
+        assert not directory.exists()
+
+
+def metrics_directory(worker: int) -> Path:
+    """Where a worker counts together with the others."""
+    parents = Path("/dev/shm"), Path(tempfile.gettempdir())
+    found = {
+        file.parent for p in parents for file in p.glob(f"fallbackproxy-metrics-*/*_{worker}.db")
+    }
+    (directory,) = found
+    return directory
+
+
+async def counts(server: TwoWorkers, connection: RawConnection, calls: int) -> bool:
+    await connection.send("GET", "/metrics", [("authorization", f"Bearer {server.token}")])
+    answer = await connection.reply()
+    assert answer.status == 200, answer.body
+    line = (
+        'ccf_calls_total{endpoint="messages",outcome="answered",provider="anthropic-primary"} '
+        f"{calls}.0"
+    )
+    return line in answer.body.decode().splitlines()
