@@ -247,7 +247,7 @@ def targets_of(call: Call, snapshot: Snapshot) -> list[Target]:
         skip_client_providers=call.skip_client_providers,
     )
     formats = {target.provider.format for target in targets}
-    if len(formats) > 1 and call.contents.has_server_tools():
+    if len(formats) > 1 and call.seen.has_server_tools():
         targets.sort(key=lambda target: target.provider.format is not WireFormat.ANTHROPIC)
     return targets
 
