@@ -44,7 +44,7 @@ class ApiHandler:
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         request = ApiRequest(scope, b"")
-        with request.runtime.live_call():
+        with request.runtime.live_calls:
             try:
                 match = _match(request.path)
                 if is_public(match.func):

@@ -196,10 +196,8 @@ LOGGING = {
     "loggers": {
         "django.request": {"level": "ERROR"},
         **{name: {"level": "WARNING"} for name in ("httpx", "httpcore", "asyncio", "django.db")},
-        **{
-            name: {"handlers": [], "propagate": True, "level": "WARNING"}
-            for name in ("uvicorn", "uvicorn.access")
-        },
+        "uvicorn": {"handlers": [], "propagate": True, "level": "WARNING"},
+        "uvicorn.access": {"handlers": [], "propagate": False},
         "uvicorn.error": {
             "handlers": [],
             "propagate": True,

@@ -13,6 +13,8 @@ from proxy.errors import Failure, UpstreamRefused
 from proxy.outcomes import is_eligible
 from proxy.rectifiers import Draft, RepairPlan
 from proxy.rectifiers.drafting import draft_of, redrafted
+from proxy.rectifiers.provenance import short_hash
+from proxy.rectifiers.thinking import THINKING_SIGNATURE
 from proxy.wire import ErrorReply
 
 MENDABLE = frozenset({400, 413, 415, 422, 500, 501})
@@ -27,6 +29,7 @@ class Mending:
     def __init__(self, call: Call, target: Target, settings: Settings) -> None:
         self.call = call
         self.target = target
+        self._prepared = call
         self._settings = settings
         self._plan: RepairPlan | None = None  # most calls never need one
         self._draft: Draft | None = None
@@ -79,3 +82,5 @@ class Mending:
         if facts:
             repair = ", ".join(record.name for record in self._plan.ran) or "refusal"
             knowledge.learn(target, facts, repair[:64], now)
+        if helped and any(record.name == THINKING_SIGNATURE.name for record in self._plan.ran):
+            knowledge.refused(map(short_hash, self._prepared.seen.signatures()), target.provider.id)

@@ -16,7 +16,7 @@ from proxy.answers import Answer, all_failed, answered, as_reply, nobody_to_ask,
 from proxy.attempt import Reply, ask
 from proxy.call import Call
 from proxy.deadlines import Deadline
-from proxy.endings import StreamEnding
+from proxy.endings import StreamEnding, note_signatures
 from proxy.errors import (
     AnswerLocally,
     AttemptCrashed,
@@ -212,12 +212,12 @@ class Relay:
     def _commit(self, conversation: _Conversation, decision: Decision, reply: Reply) -> Answer:
         """From here on the client hears this provider and no other."""
         record, caller = conversation.record, conversation.caller
-        secrets = secrets_of(conversation.call, decision.target)
-        ending = StreamEnding(self._health, self._knowledge, decision, caller, record, secrets)
         if reply.stream is None:
-            ending.note_signatures(reply.body)
+            note_signatures(self._knowledge, decision.target, reply.body)
             self._health.record(decision, caller, SUCCESS)
             return answered(record, reply.status, reply.headers, reply.body, "answered")
+        secrets = secrets_of(conversation.call, decision.target)
+        ending = StreamEnding(self._health, self._knowledge, decision, caller, record, secrets)
         if decision.probe:
             # Content has come, so its quota is back: nobody has to wait for the end to know.
             self._health.record(decision, caller, SUCCESS)
@@ -248,7 +248,7 @@ def targets_of(call: Call, snapshot: Snapshot) -> list[Target]:
         skip_client_providers=call.skip_client_providers,
     )
     formats = {target.provider.format for target in targets}
-    if len(formats) > 1 and call.contents.has_server_tools():
+    if len(formats) > 1 and call.seen.has_server_tools():
         targets.sort(key=lambda target: target.provider.format is not WireFormat.ANTHROPIC)
     return targets
 

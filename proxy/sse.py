@@ -158,8 +158,9 @@ class PayloadParser:
         value = loads(text)
         if isinstance(value, dict):
             payloads.append(Payload(event, value))
-        elif value is _UNPARSEABLE and event == "error":
-            payloads.append(Payload(event, {"error": text.decode("utf-8", "replace")}))
+        elif event == "error":  # in plain words, or as a JSON string of them
+            words = value if isinstance(value, str) else text.decode("utf-8", "replace")
+            payloads.append(Payload(event, {"error": words}))
         elif value is _UNPARSEABLE:
             payloads.append(GARBAGE)
 

@@ -196,6 +196,8 @@ SHAPES: dict[str, tuple[Any, str]] = {
     "an error in an error": ({"error": {"error": {"message": "deep"}}}, "deep"),
     "msg": ({"code": 1, "msg": "m"}, "m"),
     "MiniMax": ({"base_resp": {"status_code": 1002, "status_msg": "m"}}, "m"),
+    "Cloudflare": ({"errors": [{"message": "m", "code": 7}], "success": False}, "m"),
+    "a text as JSON": ("m", "m"),
     "no message anywhere": ({"odd": 1}, '{"odd":1}'),
     "E04 HTML": (
         b"<html><head><title>502</title><style>x{}</style></head><body><h1>Bad &amp; "
@@ -288,6 +290,68 @@ OVERFLOWS: dict[str, tuple[int, Any, str]] = {
         "your request has 15000 input tokens (32000 > 32768 - 15000).",
         "input length and `max_tokens` exceed context limit: 15000 + 32000 > 32768",
     ),
+    "llama-cpp-python": (
+        400,
+        "This model's maximum context length is 2048 tokens. However, you requested 3000 tokens "
+        "(2990 in the messages, 10 in the completion). Please reduce the length of the messages or "
+        "completion.",
+        "prompt is too long: 3000 tokens > 2048 maximum",
+    ),
+    "llama-cpp-python, from the library": (
+        500,
+        "Requested tokens (3000) exceed context window of 2048",
+        "prompt is too long: 3000 tokens > 2048 maximum",
+    ),
+    "LiteLLM": (
+        400,
+        "litellm.ContextWindowExceededError: litellm.BadRequestError: too much\nmodel=x. "
+        "context_window_fallbacks=None. fallbacks=None.",
+        "prompt is too long",
+    ),
+    "vLLM, a decoder": (
+        400,
+        "The decoder prompt (length 34567) is longer than the maximum model length of 32768. Make "
+        "sure that `max_model_len` is no smaller than the number of text tokens.",
+        "prompt is too long: 34567 tokens > 32768 maximum",
+    ),
+    "OpenAI, a configured limit": (
+        400,
+        "Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in "
+        "300000 tokens.",
+        "prompt is too long: 300000 tokens > 272000 maximum",
+    ),
+    "Copilot": (
+        400,
+        "prompt token count of 140000 exceeds the limit of 128000",
+        "prompt is too long: 140000 tokens > 128000 maximum",
+    ),
+    "Cerebras": (
+        400,
+        "Please reduce it. Current length is 9000 while limit is 8192",
+        "prompt is too long: 9000 tokens > 8192 maximum",
+    ),
+    "TGI": (
+        422,
+        "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 "
+        "`inputs` tokens and 100 `max_new_tokens`",
+        "prompt is too long: 5000 tokens > 4096 maximum",
+    ),
+    "TGI, input and output together": (
+        422,
+        "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 4000 "
+        "`inputs` tokens and 100 `max_new_tokens`",
+        "input length and `max_tokens` exceed context limit: 4000 + 100 > 4096",
+    ),
+    "Cohere": (
+        400,
+        "too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 4292.",
+        "prompt is too long: 4292 tokens > 4081 maximum",
+    ),
+    "a relay to Anthropic": (
+        400,
+        "input length and `max_tokens` exceed context limit: 190000 + 32000 > 200000",
+        "input length and `max_tokens` exceed context limit: 190000 + 32000 > 200000",
+    ),
     "the input alone is too long, and says all": (
         400,
         "This model's maximum context length is 4096 tokens. However, you requested 13000 tokens "
@@ -322,6 +386,11 @@ def test_a_full_context_is_known_by_its_code_and_by_numbers_beside_the_message()
         }
     }
     assert told(error(400, llama)).startswith("prompt is too long: 9000 tokens > 4096 maximum")
+
+
+def test_a_code_is_no_number_of_tokens() -> None:
+    fault = {"status_code": 2013, "status_msg": "invalid params, context window exceeds limit"}
+    assert told(error(400, {"base_resp": fault})) == "prompt is too long (provider fallback)"
 
 
 def test_missing_numbers_come_from_the_profile_and_the_estimate() -> None:

@@ -179,9 +179,40 @@ def test_tool_ids_are_legal_and_new_in_the_conversation() -> None:
     reply = way_back(asked).read_message(completion({"tool_calls": calls}))
     ids = [block["id"] for block in orjson.loads(reply.body)["content"]]
 
-    assert ids[:3] == ["call_0_2", "call_0_3", "functions_Bash_0"]
-    assert all(re.fullmatch(r"toolu_[A-Za-z0-9]{24}", tool_id) for tool_id in ids[3:])
+    assert ids[2] == "functions_Bash_0"
+    assert all(is_fresh(tool_id) for number, tool_id in enumerate(ids) if number != 2)
     assert len(set(ids)) == 5
+
+
+def is_fresh(tool_id: str) -> bool:
+    return re.fullmatch(r"toolu_[A-Za-z0-9]{24}", tool_id) is not None
+
+
+LOOK_ALIKES: dict[str, tuple[str, list[str]]] = {
+    "a number behind an id of the history": ("call_0", ["call_0_2"]),
+    "less than an id of the history": ("call_0_2", ["call_0"]),
+    "a number behind an id of this reply": ("x", ["call_1", "call_1_1"]),
+    "less than an id of this reply": ("x", ["call_1_1", "call_1"]),
+}
+
+
+@pytest.mark.parametrize(("earlier", "upstream"), LOOK_ALIKES.values(), ids=LOOK_ALIKES)
+def test_no_tool_id_looks_like_a_part_of_another_call(earlier: str, upstream: list[str]) -> None:
+    # Claude Code takes `call_0_2` for a part of `call_0`, and forgets its result.
+    asked = asking("go", assistant(tool_use(earlier)), user(tool_result(earlier)))
+    calls = [call_delta(number, tool_id, "A", "{}") for number, tool_id in enumerate(upstream)]
+    whole = way_back(asked).read_message(completion({"tool_calls": calls}))
+    *others, last = [block["id"] for block in orjson.loads(whole.body)["content"]]
+
+    assert is_fresh(last)
+    assert others == upstream[:-1]
+
+
+def test_numbered_tool_ids_that_look_like_no_other_stay() -> None:
+    asked = asking("go", assistant(tool_use("call_0")), user(tool_result("call_0")))
+    calls = [call_delta(number, f"call_{number}", "A", "{}") for number in (1, 2)]
+    whole = way_back(asked).read_message(completion({"tool_calls": calls}))
+    assert [block["id"] for block in orjson.loads(whole.body)["content"]] == ["call_1", "call_2"]
 
 
 def test_tool_names_are_the_clients_again() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import orjson
 import pytest
 
 from proxy.errors import RequestRefused
@@ -120,6 +121,23 @@ def test_q28_schemas_are_cleaned_for_the_dialect() -> None:
             "default": {"type": "string"},
         },
     }
+
+
+def test_definitions_that_speak_of_each_other_do_not_grow_without_measure() -> None:
+    # As of a page of blocks that hold blocks: written out it would have more parts than atoms.
+    names = [f"Block{number}" for number in range(20)]
+    parts = {name: {"$ref": f"#/$defs/{name}"} for name in names}
+    schema = {
+        "type": "object",
+        "properties": {"page": {"$ref": "#/$defs/Block0"}},
+        "$defs": {name: {"type": "object", "properties": parts} for name in names},
+    }
+
+    cleaned = parameters(schema, schema_dialect="gemini")
+    assert len(orjson.dumps(cleaned)) < 500_000
+    assert b"$ref" not in orjson.dumps(cleaned)
+    block = cleaned["properties"]["page"]["properties"]["Block1"]
+    assert set(block["properties"]) == set(names)
 
 
 def test_nested_schemas_are_cleaned_but_properties_keep_their_names() -> None:

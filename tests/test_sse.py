@@ -91,6 +91,7 @@ def test_the_name_of_an_event_is_kept_for_its_data_alone() -> None:
 
     assert [payload.event for payload in parsed(stream)] == ["error", "", ""]
     assert parsed(b"event: error\ndata: broken\n\n") == [Payload("error", {"error": "broken"})]
+    assert parsed(b'event: error\ndata: "broken"\n\n') == [Payload("error", {"error": "broken"})]
 
 
 def test_bytes_that_are_no_text_and_half_an_emoji_are_read() -> None:

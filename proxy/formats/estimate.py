@@ -52,7 +52,11 @@ def text_tokens(text: str) -> int:
 
 def json_tokens(value: Any) -> int:
     """Tokens of a value that the model sees as JSON."""
-    return math.ceil(text_weight(_compact(value), JSON_PER_TOKEN))
+    return json_text_tokens(_compact(value))
+
+
+def json_text_tokens(text: str) -> int:
+    return math.ceil(text_weight(text, JSON_PER_TOKEN))
 
 
 def image_tokens(data: str) -> int:

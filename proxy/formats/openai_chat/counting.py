@@ -9,6 +9,7 @@ from proxy.formats.estimate import (
     IMAGE_DEFAULT,
     PER_MESSAGE,
     image_tokens,
+    json_text_tokens,
     json_tokens,
     pdf_tokens,
     text_tokens,
@@ -32,7 +33,7 @@ def _message_tokens(message: Mapping[str, Any]) -> int:
     total = sum(map(_part_tokens, parts))
     for call in message.get("tool_calls", ()):
         function = call["function"]
-        total += text_tokens(function["name"]) + text_tokens(function["arguments"])
+        total += text_tokens(function["name"]) + json_text_tokens(function["arguments"])
     for key in ("reasoning_content", "reasoning"):
         total += text_tokens(message.get(key, ""))
     return total

@@ -43,7 +43,12 @@ class Fault:
     @property
     def haystack(self) -> str:
         """All there is to recognise it by, in lower case."""
-        return f"{self.message}\n{' '.join(self.codes)}\n{self.raw[:_MAX_MESSAGE]}".lower()
+        return f"{self.words}\n{' '.join(self.codes)}"
+
+    @property
+    def words(self) -> str:
+        """What it says, in lower case: codes are figures, too, but count nothing."""
+        return f"{self.message}\n{self.raw[:_MAX_MESSAGE]}".lower()
 
 
 def is_error(document: Any) -> bool:
@@ -73,7 +78,8 @@ def read_body(body: bytes, status: int) -> Fault:
         fault = read_document(document)
         fault.raw = text
     else:
-        fault = Fault(message=plain_text(text), raw=text)
+        words = document if isinstance(document, str) else text
+        fault = Fault(message=plain_text(words), raw=text)
     if not fault.message:
         fault.message = plain_text(text) or reason_phrase(status)
     return fault
@@ -141,7 +147,7 @@ def _from_text(text: str, fault: Fault, depth: int) -> str:
 
 
 def _from_error(value: Mapping[str, Any], fault: Fault, depth: int) -> str:
-    error = value.get("error")
+    error = value.get("error") or value.get("errors")  # a list, as Cloudflare has it
     if isinstance(error, dict):
         metadata = error.get("metadata")
         raw = metadata.get("raw") if isinstance(metadata, dict) else None

@@ -16,6 +16,7 @@ from proxy.formats.openai_chat.profile import Profile
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _LEGAL_NAME = re.compile(r"[a-zA-Z0-9_-]+\Z")
 _ILLEGAL = re.compile(r"[^a-zA-Z0-9_-]")
+_NUMBERED = re.compile(r"(.+)_[0-9]+\Z")
 _MAX_TOOL_ID = 40
 _MISTRAL_ID = re.compile(r"[a-zA-Z0-9]{9}\Z")
 _HASH_CHARS = 8
@@ -35,24 +36,40 @@ class ClientIds:
     """The tool ids that the client gets: legal, and not used before in the conversation.
 
     Some servers start again at `call_0` in every turn; clients take a repeated
-    id for a call that they have already answered.
+    id for a call that they have already answered. Such a call gets a new id, and
+    none with a number behind the old one: Claude Code (2.1.330) takes `call_0_2`
+    for a part of the call `call_0`, if there is one, and drops its result.
     """
 
-    __slots__ = ("_given", "_history")
+    __slots__ = ("_known", "_stems")
 
     def __init__(self, history: frozenset[str]) -> None:
-        self._history = history
-        self._given: set[str] = set()
-
-    def __contains__(self, tool_id: object) -> bool:
-        return tool_id in self._given or tool_id in self._history
+        self._known = set(history) - {""}
+        self._stems: set[str] | None = None  # what stands before a number at the end of known ids
 
     def claim(self, raw: object) -> str:
         """The client's id for an upstream's, which may be missing."""
-        text = _ILLEGAL.sub("_", raw) if isinstance(raw, str) else ""
-        tool_id = unused(text or new_id("toolu_"), self)
-        self._given.add(tool_id)
+        tool_id = _ILLEGAL.sub("_", raw) if isinstance(raw, str) else ""
+        if not tool_id or self._is_mistakable(tool_id):
+            tool_id = new_id("toolu_")
+        self._known.add(tool_id)
+        self._all_stems().add(_stem(tool_id))
         return tool_id
+
+    def _is_mistakable(self, tool_id: str) -> bool:
+        known = self._known
+        return tool_id in known or _stem(tool_id) in known or tool_id in self._all_stems()
+
+    def _all_stems(self) -> set[str]:
+        if self._stems is None:
+            self._stems = set(map(_stem, self._known))
+        return self._stems
+
+
+def _stem(tool_id: str) -> str:
+    """The id before a number at its end, "" if it has none."""
+    numbered = _NUMBERED.match(tool_id)
+    return numbered.group(1) if numbered else ""
 
 
 def unused(name: str, taken: Container[str]) -> str:

@@ -32,24 +32,49 @@ _FRAGMENTS = (
     "input is too long",
     "prompt is too long",
     "prompt too long",
+    "exceed context window",  # llama-cpp-python
+    "contextwindowexceedederror",  # LiteLLM's name for all of them
+    "longer than the maximum model length",  # vLLM
+    "exceed the configured limit",  # OpenAI
+    "exceed model maximum",  # Bedrock
+    "exceed context limit",
+    "context length exceeded",
+    "maximum context limit",
+    "input too long",
+)
+_FRAGMENT_PAIRS = (
+    ("input token count", "exceeds"),  # Gemini
+    ("prompt token count", "exceeds the limit"),  # GitHub Copilot
+    ("too many tokens", "in the prompt"),  # Cohere
+    ("current length is", "while limit is"),  # Cerebras
+    ("`inputs`", "`max_new_tokens`"),  # TGI
 )
 _RATE_LIMIT = re.compile(r"tokens per min|requests per min|\btpm\b|rate_limit_exceeded")
 _NUMBER = r"(\d[\d,]*)"
 
-# Input and output tokens, and the limit, where the input alone would fit.
+_SIZE, _OUTPUT, _LIMIT = (rf"(?P<{name}>\d[\d,]*)" for name in ("size", "output", "limit"))
+
+# Where a text has all three figures, the input alone may fit.
 _FITTING = tuple(
     re.compile(pattern)
     for pattern in (
-        rf"maximum context length is {_NUMBER} tokens\D+requested {_NUMBER} tokens "
-        rf"\((?:about )?{_NUMBER} (?:in the messages|of text input|in the prompt)\D*{_NUMBER}",
-        rf"passed {_NUMBER} input tokens and requested {_NUMBER} output tokens\D+{_NUMBER}",
-        rf"request has {_NUMBER} input tokens \({_NUMBER} > {_NUMBER} - ",
+        rf"maximum context length is {_LIMIT} tokens\D+requested \d[\d,]* tokens "
+        rf"\((?:about )?{_SIZE} (?:in the messages|of text input|in the prompt)\D*{_OUTPUT}",
+        rf"passed {_SIZE} input tokens and requested {_OUTPUT} output tokens\D+{_LIMIT}",
+        rf"request has {_SIZE} input tokens \({_OUTPUT} > {_LIMIT} - ",
+        rf"context limit: {_SIZE} \+ {_OUTPUT} > {_LIMIT}",
+        rf"must be <= {_LIMIT}\. given: {_SIZE} `inputs` tokens and {_OUTPUT}",
     )
 )
 _LIMITS = tuple(
     re.compile(pattern)
     for pattern in (
         rf"> ?{_NUMBER} maximum",
+        rf"context window of {_NUMBER}",
+        rf"must be <= {_NUMBER}",
+        rf"in the prompt cannot exceed {_NUMBER}",
+        rf"maximum model length of {_NUMBER}",
+        rf"exceed model maximum \({_NUMBER}\)",
         rf"maximum number of tokens allowed \({_NUMBER}\)",
         rf"maximum context length (?:is|of)\D{{0,12}}{_NUMBER}",
         rf"maximum prompt length is {_NUMBER}",
@@ -58,7 +83,7 @@ _LIMITS = tuple(
         rf"range of input length should be \[\d+, ?{_NUMBER}\]",
         rf'"n_ctx": ?{_NUMBER}',
         rf"context (?:size|window|length)(?: limit)?(?: is| of|:)? ?\(?{_NUMBER}",
-        rf"(?:limit|maximum|max)(?: is| of|:)? {_NUMBER}",
+        rf"\b(?:limit|maximum|max)(?: is| of|:)? {_NUMBER}",
     )
 )
 _SIZES = tuple(
@@ -73,6 +98,14 @@ _SIZES = tuple(
         rf"(?:prompt|input|messages|request) (?:has|have|contains?|is|of) {_NUMBER}",
         rf"passed {_NUMBER}",
         rf"keep the first {_NUMBER}",
+        rf"requested tokens \({_NUMBER}\)",
+        rf"given: {_NUMBER}",
+        rf"received {_NUMBER}",
+        rf"token count of {_NUMBER}",
+        rf"current length is {_NUMBER}",
+        rf"decoder prompt \(length {_NUMBER}\)",
+        rf"prompt tokens \({_NUMBER}\)",
+        rf"input too long: {_NUMBER}",
         rf"{_NUMBER} tokens? (?:exceeds?|>|is greater|is longer)",
     )
 )
@@ -87,8 +120,8 @@ def is_overflow(fault: Fault) -> bool:
     text = fault.haystack
     if is_rate_limit(fault):
         return False
-    return any(fragment in text for fragment in _FRAGMENTS) or (
-        "input token count" in text and "exceeds" in text
+    return any(fragment in text for fragment in _FRAGMENTS) or any(
+        one in text and other in text for one, other in _FRAGMENT_PAIRS
     )
 
 
@@ -98,7 +131,7 @@ def reworded(fault: Fault, *, input_estimate: int, context_window: int | None) -
     A missing prompt size is estimated, a missing limit taken from the profile; if
     no limit is known, numbers would only mislead.
     """
-    text = fault.haystack
+    text = fault.words
     fitting = _fitting(text)
     if fitting is not None:
         size, output, limit = fitting
@@ -112,16 +145,11 @@ def reworded(fault: Fault, *, input_estimate: int, context_window: int | None) -
 
 def _fitting(text: str) -> tuple[int, int, int] | None:
     """Input, output and limit, if the input alone is below the limit."""
-    for number, pattern in enumerate(_FITTING):
+    for pattern in _FITTING:
         match = pattern.search(text)
-        if match is None:
-            continue
-        figures = [int(figure.replace(",", "")) for figure in match.groups()]
-        if number == 0:
-            limit, _, size, output = figures
-        else:
-            size, output, limit = figures
-        return (size, output, limit) if size < limit else None
+        if match is not None:
+            size, output, limit = map(_figure, match.group("size", "output", "limit"))
+            return (size, output, limit) if size < limit else None
     return None
 
 
@@ -129,5 +157,9 @@ def _find(patterns: tuple[re.Pattern[str], ...], text: str) -> int:
     for pattern in patterns:
         match = pattern.search(text)
         if match is not None:
-            return int(match.group(1).replace(",", ""))
+            return _figure(match.group(1))
     return 0
+
+
+def _figure(text: str) -> int:
+    return int(text.replace(",", ""))

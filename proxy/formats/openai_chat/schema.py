@@ -30,6 +30,12 @@ _GEMINI_UNKNOWN = frozenset(
     )
 )
 _GEMINI_FORMATS = ("enum", "date-time")
+_MAX_INLINED = 200
+_MAX_NESTED = 4
+"""References that are followed: in one schema, and within each other.
+
+Definitions that speak of each other would otherwise grow without measure.
+"""
 
 
 def clean_schema(schema: Any, dialect: str) -> Schema:
@@ -121,6 +127,7 @@ class _Gemini:
 
     def __init__(self, root: Schema) -> None:
         self._root = root
+        self._inlined = 0
 
     def clean(self) -> Schema:
         return self._schema(self._root, ())
@@ -158,10 +165,12 @@ class _Gemini:
         return self._schema(value, seen)
 
     def _referenced(self, schema: Schema, reference: str, seen: tuple[str, ...]) -> Schema:
-        """What `$ref` points to, in its place; a schema within itself ends as any object."""
+        """What `$ref` points to, in its place; what would have no end is any object."""
         target = self._resolve(reference)
-        if target is None or reference in seen:
+        enough = len(seen) >= _MAX_NESTED or self._inlined >= _MAX_INLINED
+        if target is None or reference in seen or enough:
             return {"type": "object", "properties": {}}
+        self._inlined += 1
         siblings = {key: value for key, value in schema.items() if key != "$ref"}
         return self._schema({**target, **siblings}, (*seen, reference))
 
