@@ -74,7 +74,9 @@ class Contents(Head, frozen=True, gc=False):
         return any(k.startswith(_SERVER_TOOLS) or k == _SERVER_TOOLSET for k in kinds)
 
 
-NO_MODEL = Head(model="")
+NO_MODEL = Contents(model="")
+"""Of calls whose body is none of the proxy's business: it may be anything."""
+
 _decode_head = msgspec.json.Decoder(Head).decode
 _decode_contents = msgspec.json.Decoder(Contents).decode
 

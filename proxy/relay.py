@@ -174,7 +174,7 @@ class Relay:
                 return answered(record, 200, headers, local.body, "answered")
             except (UpstreamFailure, RequestRefused) as failure:
                 note_failure(record, attempt, target, conversation.call, failure)
-                if not conversation.budget.passed and mending.mend(failure):
+                if not conversation.budget.passed and await mending.mend(failure):
                     kind = "repaired"
                     continue
                 pause = next(pauses, None) if may_retry(failure) else None
