@@ -196,7 +196,9 @@ class TestALaterRun:
         assert later_run.stop() == 0
         lines = later_run.log.read_text().splitlines()
         events = [json.loads(line) for line in lines]
-        assert any(event.get("message", "").startswith("Listening at") for event in events)
+        messages = [event.get("message", "") for event in events]
+        assert any(message.startswith("Listening at") for message in messages)
+        assert not any(message.startswith("Error") for message in messages)
 
 
 def failure(bind: str, data_dir: Path, **variables: str) -> str:
