@@ -225,7 +225,15 @@ def test_a_data_directory_that_cannot_be_written_is_one_line(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("GRACEFUL_TIMEOUT", "soon"), ("WEB_CONCURRENCY", "0"), ("DATABASE_URL", "nonsense")],
+    [
+        ("GRACEFUL_TIMEOUT", "soon"),
+        ("WEB_CONCURRENCY", "0"),
+        ("LOG_QUEUE_SIZE", "-1"),
+        ("DATABASE_URL", "nonsense"),
+        ("DATABASE_URL", "mysql://host/name"),
+        ("BEHIND_PROXY", "ture"),
+        ("TIME_ZONE", "Mars/Olympus"),
+    ],
 )
 def test_a_bad_variable_is_one_line_that_names_it(name: str, value: str, tmp_path: Path) -> None:
     line = failure(f"127.0.0.1:{free_port()}", tmp_path / "data", **{name: value})
