@@ -11,13 +11,13 @@ from providers.routing import Target, WireFormat
 from proxy.errors import UpstreamFailure, UpstreamRefused
 from proxy.health_outcomes import health_outcome
 from proxy.history.records import CallRecord
-from proxy.rectifiers.provenance import signatures_passing
+from proxy.rectifiers.provenance import SignatureWatch, signatures_passing
 from proxy.redaction import redact
 from proxy.stream import ClientGone
 
 
 def note_signatures(knowledge: Knowledge, target: Target, data: bytes) -> None:
-    """Remember who has signed the thinking in whole events, or in a whole message."""
+    """Remember who has signed the thinking in a whole message."""
     if target.provider.format is WireFormat.ANTHROPIC:
         knowledge.minted(signatures_passing(data), target.provider.id)
 
@@ -32,10 +32,13 @@ class StreamEnding:
     caller: Caller
     record: CallRecord
     secrets: list[str] = field(repr=False)
+    watch: SignatureWatch = field(default_factory=SignatureWatch, repr=False)
 
     def on_data(self, data: bytes) -> None:
         self.record.bytes_out += len(data)
-        note_signatures(self.knowledge, self.decision.target, data)
+        provider = self.decision.target.provider
+        if provider.format is WireFormat.ANTHROPIC and (digests := self.watch.feed(data)):
+            self.knowledge.minted(digests, provider.id)
 
     def on_end(self, failure: Exception | None) -> None:
         if failure is None:

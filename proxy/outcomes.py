@@ -93,6 +93,14 @@ def may_retry(failure: Failure) -> bool:
     return isinstance(failure, NetworkFailure)
 
 
+def named_wait(failure: Failure) -> float:
+    """Seconds for which a provider asks to be left alone, 0 if it does not say so in seconds."""
+    if not isinstance(failure, UpstreamRefused):
+        return 0.0
+    value = header(failure.reply.headers, b"retry-after") or b""
+    return float(value) if value.isdigit() else 0.0
+
+
 _SHORT_RESULTS = {
     "NetworkFailure": "network",
     "RequestRefused": "refused",

@@ -42,7 +42,7 @@ from proxy.journal import (
 )
 from proxy.limit_replies import said_again
 from proxy.mending import Mending
-from proxy.outcomes import FinalError, Verdict, may_retry, verdict_of
+from proxy.outcomes import FinalError, Verdict, may_retry, named_wait, verdict_of
 from proxy.preparing import prepared
 from proxy.stream import CommittedStream
 from proxy.upstream import UpstreamClient
@@ -176,11 +176,12 @@ class Relay:
                 return answered(record, 200, headers, local.body, "answered")
             except (UpstreamFailure, RequestRefused) as failure:
                 note_failure(record, attempt, target, conversation.call, failure)
-                if not conversation.budget.passed and mending.mend(failure):
+                if not conversation.budget.passed and await mending.mend(failure):
                     kind = "repaired"
                     continue
                 pause = next(pauses, None) if may_retry(failure) else None
-                if pause is None or pause >= conversation.budget.remaining:
+                left = conversation.budget.remaining
+                if pause is None or not named_wait(failure) <= pause < left:
                     mending.learn(self._knowledge, target, now, helped=False)
                     verdict = mending.verdict(failure)
                     self._learn(conversation, decision, verdict, attempt.error_message)
@@ -247,7 +248,7 @@ def targets_of(call: Call, snapshot: Snapshot) -> list[Target]:
         skip_client_providers=call.skip_client_providers,
     )
     formats = {target.provider.format for target in targets}
-    if len(formats) > 1 and call.contents.has_server_tools():
+    if len(formats) > 1 and call.seen.has_server_tools():
         targets.sort(key=lambda target: target.provider.format is not WireFormat.ANTHROPIC)
     return targets
 

@@ -14,6 +14,7 @@ from providers.routing import Snapshot
 from providers.watcher import Watcher
 from proxy.history.logbook import Logbook
 from proxy.history.records import CallRecord
+from proxy.reading import BodyReader
 from proxy.relay import Relay
 from proxy.upstream import UpstreamClient
 
@@ -49,6 +50,7 @@ class Runtime:
         self.watcher = Watcher(self.health, self.knowledge)
         self.logbook = Logbook(settings.LOG_QUEUE_SIZE)
         self.queries = DatabaseThread("queries")
+        self.reader = BodyReader()
         self.relay = Relay(self.upstream, self.health, self.knowledge.table)
         self.live_calls = LiveCalls()
 

@@ -28,7 +28,7 @@ from proxy.call import COUNT_TOKENS, MESSAGES, Call
 from proxy.errors import ClientError, NotAuthenticated, NotFound, error_body
 from proxy.history.records import CallRecord
 from proxy.metrics import CONTENT_TYPE, exposition
-from proxy.reading import NOTHING, Contents, read_contents
+from proxy.reading import NO_MODEL, Contents, Head
 from proxy.relay import targets_of
 from proxy.requests import ApiRequest
 from proxy.responses import RelayResponse
@@ -177,8 +177,8 @@ async def _serve(
     runtime, body = request.runtime, request.take_body()
     record = _open_record(request, request_id, path, len(body))
     try:
-        contents = read_contents(body) if has_model else NOTHING
-        call = _call(request, record, body, contents)
+        head = _read(runtime, body, record) if has_model else NO_MODEL
+        call = _call(request, record, body, head)
         del body
         record.model, record.stream = call.model, call.stream
         emit(
@@ -203,6 +203,11 @@ async def _serve(
     return RelayResponse(answer.status, answer.headers, answer.body, answer.chunks)
 
 
+def _read(runtime: Runtime, body: bytes, record: CallRecord) -> Head:
+    conversation = (record.session_id, record.agent_id)
+    return runtime.reader.read(body, conversation, may_be_minted=runtime.snapshot.translates)
+
+
 def _open_record(request: ApiRequest, request_id: str, path: str, size: int) -> CallRecord:
     token = request.caller.token
     return CallRecord(
@@ -217,7 +222,7 @@ def _open_record(request: ApiRequest, request_id: str, path: str, size: int) -> 
     )
 
 
-def _call(request: ApiRequest, record: CallRecord, body: bytes, contents: Contents) -> Call:
+def _call(request: ApiRequest, record: CallRecord, body: bytes, head: Head) -> Call:
     caller = request.caller
     return Call(
         request_id=record.request_id,
@@ -226,13 +231,13 @@ def _call(request: ApiRequest, record: CallRecord, body: bytes, contents: Conten
         query=request.query,
         headers=caller.headers,
         body=body,
-        model=contents.model or "",
-        stream=contents.stream is True and record.path == MESSAGES,
+        model=head.model,
+        stream=head.stream is True and record.path == MESSAGES,
         credential=caller.credential,
         session_id=record.session_id,
         agent_id=record.agent_id,
         skip_client_providers=caller.skip_client_providers,
-        contents=contents,
+        contents=head if isinstance(head, Contents) else None,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import DataError
 
 from providers.database import DatabaseThread
 from providers.health import (
@@ -94,3 +95,40 @@ async def test_what_the_database_refuses_does_not_hold_up_what_comes_after_it() 
     stored = await sync_to_async(lambda: list(ProviderHealth.objects.values_list("model")))()
     assert stored == [("m",)]
     assert not keeper.table.has_changes
+
+
+async def test_a_session_that_the_database_refuses_holds_nothing_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(news: object, now: float) -> None:
+        raise DataError("value out of range")
+
+    monkeypatch.setattr("providers.health_keeper.write_avoided", refuse)
+    provider = await sync_to_async(a_provider)()
+    keeper, thread, caller = HealthKeeper(lambda: NOW), DatabaseThread("test"), Caller("", "s")
+    target = Target(ProviderSpec(provider.pk, "one", "https://one.example"), "m")
+    keeper.avoid(target, caller)
+    (decision,) = keeper.admit([target], caller)
+    keeper.record(decision, caller, outcome_of(429, [], NOW))
+    await keeper.exchange(thread, Versions())
+    await thread.close()
+    assert await sync_to_async(ProviderHealth.objects.count)() == 1
+    assert keeper.table.avoidance.unshared() == []
+
+
+async def test_old_rows_are_deleted_also_after_the_clock_was_put_back() -> None:
+    provider = await sync_to_async(a_provider)()
+    now, thread = NOW + 1e6, DatabaseThread("test")
+    keeper = HealthKeeper(lambda: now)
+    await keeper.exchange(thread, Versions())
+
+    @sync_to_async
+    def left_over() -> None:
+        old = {"last_failure": NOW - 1e6, "credential": "a"}
+        ProviderHealth.objects.create(provider=provider, **old)
+
+    await left_over()
+    now = NOW
+    await keeper.exchange(thread, Versions())
+    await thread.close()
+    assert await sync_to_async(ProviderHealth.objects.count)() == 0
