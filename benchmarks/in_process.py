@@ -64,7 +64,9 @@ def large_call() -> tuple[bytes, list[bytes]]:
 class Calls:
     """Makes one kind of call again and again."""
 
-    def __init__(self, body: bytes, parts: list[bytes]) -> None:
+    def __init__(self, body: bytes, parts: list[bytes], *, translates: bool = False) -> None:
+        """`translates`: with a disabled provider of another wire format, so that bodies have to be
+        looked at."""
         self._body = body
         self._parts = parts
         self._handler = ApiHandler()
@@ -74,7 +76,9 @@ class Calls:
         )
         second = ProviderSpec(2, "second", "http://127.0.0.1:2", api_key="sk-second")
         tokens = {hashlib.sha256(_TOKEN).digest(): TokenSpec(1, "benchmark")}
-        self._runtime.watcher.snapshot = Snapshot(1, (primary, second), tokens, Settings())
+        self._runtime.watcher.snapshot = Snapshot(
+            1, (primary, second), tokens, Settings(), translates
+        )
 
     async def make(self, number: int) -> None:
         for _ in range(number):

@@ -14,7 +14,7 @@ from fallbackproxy.handler import ApiHandler, Receive, Send  # noqa: E402 (needs
 from proxy.runtime import Runtime  # noqa: E402
 
 API_PREFIXES = ("/v1/", "/api/")
-API_PATHS = frozenset({"/", "/healthz"})
+API_PATHS = frozenset({"/", "/healthz", "/metrics"})
 
 
 class Application:

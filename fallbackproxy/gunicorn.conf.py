@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 # The working directory may be another one.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -10,6 +11,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fallbackproxy.settings")
 
 from django.conf import settings
 
+from fallbackproxy import counts
 from fallbackproxy.worker import LIFESPAN_MARGIN
 
 bind = "127.0.0.1:8787"
@@ -28,5 +30,19 @@ control_socket_disable = True
 # X-Forwarded-* is believed only from a reverse proxy on this machine.
 forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
 # The heartbeat of a worker must not wait for a disk.
-if os.access("/dev/shm", os.W_OK):  # noqa: S108
-    worker_tmp_dir = "/dev/shm"  # noqa: S108
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+
+# Each worker counts for itself; /metrics tells the sum.
+counts.prepare(worker_tmp_dir)
+
+
+def pre_fork(server: object, worker: object) -> None:
+    counts.restore()
+
+
+def child_exit(server: object, worker: Any) -> None:
+    counts.forget_worker(worker.pid)
+
+
+def on_exit(server: object) -> None:
+    counts.clear_away()

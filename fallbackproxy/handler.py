@@ -20,7 +20,7 @@ from proxy.errors import ClientError, NotFound, RequestTooLarge, error_body
 from proxy.requests import ApiRequest
 from proxy.responses import RelayResponse
 from proxy.stream import StreamBroken
-from proxy.views import PUBLIC, admit, error_response, request_id_of
+from proxy.views import admit, error_response, is_public, request_id_of
 from proxy.wire import header
 
 logger = logging.getLogger("ccf.handler")
@@ -44,10 +44,10 @@ class ApiHandler:
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         request = ApiRequest(scope, b"")
-        with request.runtime.live_call():
+        with request.runtime.live_calls:
             try:
                 match = _match(request.path)
-                if match.func in PUBLIC:
+                if is_public(match.func):
                     await _drain(receive)
                 else:
                     # From the headers alone: strangers do not get to fill the memory.

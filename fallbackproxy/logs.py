@@ -43,7 +43,7 @@ class JsonFormatter(logging.Formatter):
         fields = getattr(record, "fields", None)
         if fields is not None:
             line["event"] = record.getMessage()
-            line.update(fields)
+            line |= {name: value for name, value in fields.items() if value is not None}
         else:
             line["event"] = "log"
             line["logger"] = record.name

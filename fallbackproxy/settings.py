@@ -55,6 +55,7 @@ for _key in ENCRYPTION_KEYS:
 # --- the proxy --------------------------------------------------------------
 
 ALLOW_ANONYMOUS = _read("bool", "ALLOW_ANONYMOUS", False)
+METRICS_PUBLIC = _read("bool", "METRICS_PUBLIC", False)
 MAX_BODY_BYTES = _read("int", "MAX_BODY_BYTES", 32 * 1024 * 1024)
 LOG_QUEUE_SIZE = _read("int", "LOG_QUEUE_SIZE", 20_000)
 LOG_LEVEL = _read("str", "LOG_LEVEL", "INFO").upper()
@@ -195,10 +196,8 @@ LOGGING = {
     "loggers": {
         "django.request": {"level": "ERROR"},
         **{name: {"level": "WARNING"} for name in ("httpx", "httpcore", "asyncio", "django.db")},
-        **{
-            name: {"handlers": [], "propagate": True, "level": "WARNING"}
-            for name in ("uvicorn", "uvicorn.access")
-        },
+        "uvicorn": {"handlers": [], "propagate": True, "level": "WARNING"},
+        "uvicorn.access": {"handlers": [], "propagate": False},
         "uvicorn.error": {
             "handlers": [],
             "propagate": True,

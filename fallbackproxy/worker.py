@@ -52,7 +52,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         for name in ("uvicorn.error", "uvicorn.access"):
             logger = logging.getLogger(name)
             logger.handlers = []
-            logger.propagate = True
+            # Uvicorn puts a line together for every request if anybody could write it.
+            logger.propagate = name != "uvicorn.access"
 
     def run(self) -> None:
         # What is there now stays: the collector need not look through it again and again.

@@ -7,6 +7,8 @@ query string of its own (Azure's `?api-version=`).
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 _CHAT_COMPLETIONS = "/chat/completions"
 _ANTHROPIC_ENDPOINTS = ("/v1/messages/count_tokens", "/v1/messages", "/v1")
 
@@ -26,15 +28,21 @@ def anthropic_url(base: str, path: str, query: bytes = b"") -> str:
     The client's query is copied as it came, byte for byte; bytes beyond ASCII
     are carried as Latin-1 characters.
     """
-    root, own_query = _split(base)
-    for endpoint in _ANTHROPIC_ENDPOINTS:
-        if root.endswith(endpoint):
-            root = root.removesuffix(endpoint).rstrip("/")
-            break
+    root, own_query = _anthropic_root(base)
     client_query = query.decode("latin-1")
     if client_query:
         own_query = f"{own_query}&{client_query}" if own_query else f"?{client_query}"
     return root + path + own_query
+
+
+@lru_cache(maxsize=256)
+def _anthropic_root(base: str) -> tuple[str, str]:
+    """`_split` without the endpoint that a base may name."""
+    root, query = _split(base)
+    for endpoint in _ANTHROPIC_ENDPOINTS:
+        if root.endswith(endpoint):
+            return root.removesuffix(endpoint).rstrip("/"), query
+    return root, query
 
 
 def _split(base: str) -> tuple[str, str]:

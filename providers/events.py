@@ -11,11 +11,16 @@ logger = logging.getLogger("ccf")
 def emit(event: str, *, level: int = logging.INFO, **fields: object) -> None:
     """Log `event` with `fields`; None values are left out."""
     if logger.isEnabledFor(level):
-        kept = {name: value for name, value in fields.items() if value is not None}
-        logger.handle(EventRecord(level, event, kept))
+        logger.handle(EventRecord(level, event, fields))
 
 
-_UNKNOWN = dict.fromkeys(logging.makeLogRecord({}).__dict__) | {"filename": "", "lineno": 0}
+_UNKNOWN = {
+    **dict.fromkeys(logging.makeLogRecord({}).__dict__),
+    "name": logger.name,
+    "filename": "",
+    "lineno": 0,
+}
+_LEVEL_NAMES = {number: name for name, number in logging.getLevelNamesMapping().items()}
 
 
 class EventRecord(logging.LogRecord):
@@ -25,12 +30,11 @@ class EventRecord(logging.LogRecord):
     """
 
     def __init__(self, level: int, event: str, fields: dict[str, object]) -> None:
-        self.__dict__.update(
-            _UNKNOWN,
-            name=logger.name,
-            msg=event,
-            levelno=level,
-            levelname=logging.getLevelName(level),
-            created=time.time(),
-            fields=fields,
-        )
+        self.__dict__ = {
+            **_UNKNOWN,
+            "msg": event,
+            "levelno": level,
+            "levelname": _LEVEL_NAMES[level],
+            "created": time.time(),
+            "fields": fields,
+        }

@@ -28,6 +28,9 @@ from providers.routing import Settings, Target
 
 FORGET_SECONDS = 3600.0
 
+_REFUSED = (DataError, ValueError, OverflowError)
+"""What is refused like this would be refused again and again, and hold up everything else."""
+
 
 class HealthKeeper:
     """Owns the health table of a worker and keeps it in step with the database.
@@ -106,15 +109,20 @@ class HealthKeeper:
             )
             for key, until in leases.items():
                 self.table.grant_probe(key, until)
-        if self._clock() >= self._forget_at:
-            self._forget_at = self._clock() + FORGET_SECONDS
-            await thread.run(forget_spent, self.settings, self._clock())
-            await thread.run(forget_expired, self._clock())
+        now = self._clock()
+        # Or else the clock has been put back.
+        if not now < self._forget_at <= now + FORGET_SECONDS:
+            self._forget_at = now + FORGET_SECONDS
+            await thread.run(forget_spent, self.settings, now)
+            await thread.run(forget_expired, now)
 
     async def _exchange_avoidance(self, thread: DatabaseThread, version: int) -> None:
         avoidance = self.table.avoidance
         if news := avoidance.unshared():
-            await thread.run(write_avoided, news, self._clock())
+            try:
+                await thread.run(write_avoided, news, self._clock())
+            except _REFUSED as error:
+                _emit_loss(len(news), error)
             avoidance.shared(news)
         if version != self._seen.avoidance:
             avoidance.load(await thread.run(read_avoided))
@@ -126,16 +134,15 @@ class HealthKeeper:
             return
         try:
             rows = await thread.run(write_events, events, self.settings, self._clock())
-        except (DataError, ValueError, OverflowError) as error:
-            # They would be refused again and again, and hold up everything else.
+        except _REFUSED as error:
             rows = []
-            emit(
-                "health.lost",
-                level=logging.ERROR,
-                events=len(events),
-                message=f"{type(error).__name__}: {error}",
-            )
+            _emit_loss(len(events), error)
         except BaseException:
             self.table.restore_changes()
             raise
         self.table.confirm(rows, self.settings, self._clock())
+
+
+def _emit_loss(events: int, error: Exception) -> None:
+    message = f"{type(error).__name__}: {error}"
+    emit("health.lost", level=logging.ERROR, events=events, message=message)

@@ -58,6 +58,8 @@ class Knowledge:
         self._facts: dict[tuple[int, str], dict[str, Fact]] = {}
         self._origins: dict[str, int] = {}
         self._signers: set[int] = set()
+        self._refused: dict[Signature, None] = {}
+        self._refusers: set[int] = set()
         self._new_facts: list[Fact] = []
         self._new_signatures: list[Signature] = []
 
@@ -91,13 +93,25 @@ class Knowledge:
                 self._remember(Signature(digest, provider_id))
                 self._new_signatures.append(Signature(digest, provider_id))
 
+    def refused(self, digests: Iterable[str], provider_id: int) -> None:
+        """A provider has answered only once it was spared these signatures: those that it is not
+        known to have made are not its own, whose ever they are. This worker alone remembers."""
+        for digest in digests:
+            if self._origins.get(digest) != provider_id:
+                self._refused[Signature(digest, provider_id)] = None
+                self._refusers.add(provider_id)
+        while len(self._refused) > MAX_SIGNATURES:
+            del self._refused[next(iter(self._refused))]
+
     def has_foreign(self, provider_id: int) -> bool:
-        """Whether anybody else than this provider has signed anything that is remembered."""
-        return bool(self._signers - {provider_id})
+        """Whether any signature at all is known that this provider has not made."""
+        return provider_id in self._refusers or bool(self._signers - {provider_id})
 
     def is_foreign(self, digest: str, provider_id: int) -> bool:
-        """Whether a signature is known to be another provider's. An unknown one is not."""
-        return self._origins.get(digest, provider_id) != provider_id
+        """Whether a signature is known not to be this provider's. An unknown one may be."""
+        if digest in self._origins:
+            return self._origins[digest] != provider_id
+        return Signature(digest, provider_id) in self._refused
 
     # Sharing
 

@@ -56,11 +56,13 @@ def load_snapshot() -> Snapshot:
         tokens = AccessToken.objects.filter(enabled=True)
         known = {bytes.fromhex(t.digest): TokenSpec(t.pk, t.note) for t in tokens}
         settings = load_settings()
+        translates = Provider.objects.exclude(format=WireFormat.ANTHROPIC).exists()
     return Snapshot(
         version=version,
         providers=tuple(spec_of(p) for p in providers if _readable(p)),
         tokens=MappingProxyType(known),
         settings=settings,
+        translates=translates,
     )
 
 

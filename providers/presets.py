@@ -7,6 +7,7 @@ to be replaced.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,9 @@ Mappings = tuple[tuple[str, str], ...]
 
 BEARER = "Authorization"
 API_KEY = "x-api-key"
+
+PLACEHOLDERS = ("RESOURCE", "MODEL")
+"""Parts of an address or a mapping that stand for something of one's own."""
 
 GATEWAY, CLOUD, LOCAL = _("Gateways to many models"), _("In the cloud"), _("On your machines")
 GROUPS = (CLOUD, GATEWAY, LOCAL)
@@ -248,3 +252,9 @@ PRESETS: tuple[Preset, ...] = (
 """In the order in which they are offered, inside their groups."""
 
 BY_SLUG: Mapping[str, Preset] = {preset.slug: preset for preset in PRESETS}
+
+
+def placeholder_in(text: str) -> str:
+    """What in it has still to be replaced; "" for nothing."""
+    words = re.split(r"[^A-Z]+", text)
+    return next((word for word in PLACEHOLDERS if word in words), "")

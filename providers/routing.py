@@ -125,12 +125,17 @@ class TokenSpec:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The whole configuration at one version."""
+    """The whole configuration at one version.
+
+    `translates`: there is a provider of another wire format than Anthropic's, if only a disabled
+    one. Then a conversation may hold thinking that this proxy has signed.
+    """
 
     version: int = 0
     providers: tuple[ProviderSpec, ...] = ()
     tokens: Mapping[bytes, TokenSpec] = field(default_factory=dict, repr=False)
     settings: Settings = Settings()
+    translates: bool = False
 
     def targets_for(
         self, model: str, *, with_client_credentials: bool, skip_client_providers: bool = False

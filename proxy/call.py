@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from proxy.reading import NOTHING, Contents
+from proxy.reading import Contents, read_contents
 from proxy.wire import HeaderPairs
 
 MESSAGES = "/v1/messages"
@@ -24,7 +24,7 @@ class Call:
     that are meant for the proxy (`x-ccf-*`, the one that carried its token).
     `body` is as received; `model` is what the client asked for.
     `credential` is a short hash of the client's own credentials, "" without any.
-    `contents` is what was seen in the client's own body.
+    `contents` is what was seen in the client's own body, None where it was not looked at.
     """
 
     request_id: str
@@ -40,13 +40,18 @@ class Call:
     agent_id: str = ""
     token_note: str = ""
     skip_client_providers: bool = False
-    contents: Contents = field(default=NOTHING, repr=False)
+    contents: Contents | None = field(default=None, repr=False)
 
     @property
     def credential_values(self) -> list[str]:
         """The client's own credentials as they came, for finding them in texts that quote them."""
         names = (b"authorization", b"x-api-key", b"api-key", b"cookie")
         return [value.decode("latin-1") for name, value in self.headers if name in names]
+
+    @property
+    def seen(self) -> Contents:
+        """The contents; now, if the body was not looked at before."""
+        return self.contents or read_contents(self.body)
 
     def with_body(self, body: bytes) -> Call:
         """The same call with another body."""

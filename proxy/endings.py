@@ -7,13 +7,19 @@ from dataclasses import dataclass, field
 from providers.health import CANCELLED, SUCCESS, Caller, Decision, Outcome
 from providers.health_keeper import HealthKeeper
 from providers.knowledge import Knowledge
-from providers.routing import WireFormat
+from providers.routing import Target, WireFormat
 from proxy.errors import UpstreamFailure, UpstreamRefused
 from proxy.health_outcomes import health_outcome
 from proxy.history.records import CallRecord
-from proxy.rectifiers.provenance import signatures_passing
+from proxy.rectifiers.provenance import SignatureWatch, signatures_passing
 from proxy.redaction import redact
 from proxy.stream import ClientGone
+
+
+def note_signatures(knowledge: Knowledge, target: Target, data: bytes) -> None:
+    """Remember who has signed the thinking in a whole message."""
+    if target.provider.format is WireFormat.ANTHROPIC:
+        knowledge.minted(signatures_passing(data), target.provider.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +32,13 @@ class StreamEnding:
     caller: Caller
     record: CallRecord
     secrets: list[str] = field(repr=False)
+    watch: SignatureWatch = field(default_factory=SignatureWatch, repr=False)
 
     def on_data(self, data: bytes) -> None:
         self.record.bytes_out += len(data)
-        self.note_signatures(data)
-
-    def note_signatures(self, data: bytes) -> None:
-        """Remember who has signed the thinking that passes."""
         provider = self.decision.target.provider
-        if provider.format is WireFormat.ANTHROPIC:
-            self.knowledge.minted(signatures_passing(data), provider.id)
+        if provider.format is WireFormat.ANTHROPIC and (digests := self.watch.feed(data)):
+            self.knowledge.minted(digests, provider.id)
 
     def on_end(self, failure: Exception | None) -> None:
         if failure is None:

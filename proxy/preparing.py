@@ -13,7 +13,7 @@ from providers.knowledge import Knowledge
 from providers.routing import Target, WireFormat
 from proxy.call import Call
 from proxy.formats.billing import may_have_header, strip_cch_in_body
-from proxy.reading import MINTED
+from proxy.reading import is_minted
 from proxy.rectifiers import Draft
 from proxy.rectifiers.known_facts import SWITCHES, with_known_facts
 from proxy.rectifiers.provenance import short_hash, strip_foreign
@@ -40,8 +40,10 @@ def prepared(call: Call, target: Target, knowledge: Knowledge) -> Call:
 
 def _without_foreign_thinking(call: Call, provider_id: int, knowledge: Knowledge) -> Call:
     """The body is decoded only if it holds thinking that this provider cannot have signed."""
-    signatures = call.contents.signatures()
-    if not any(signature.startswith(MINTED) for signature in signatures) and not (
+    if call.contents is None and not knowledge.has_foreign(provider_id):
+        return call
+    signatures = call.seen.signatures()
+    if not any(map(is_minted, signatures)) and not (
         knowledge.has_foreign(provider_id)
         and any(knowledge.is_foreign(short_hash(each), provider_id) for each in signatures)
     ):

@@ -1,13 +1,14 @@
 """What is read of a request's body before it is relayed: in one pass, and no more than is needed.
 
-Everything else is validated and skipped, which costs a quarter of decoding it.
+Everything else is validated and skipped, which costs a quarter of decoding it. Where nothing
+can have changed since the conversation was looked at last, only what routing needs is read.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,6 +17,10 @@ from proxy.errors import InvalidRequest
 MINTED = "ccf1."
 """How signatures begin that this proxy made for providers that do not sign."""
 
+MAX_CONVERSATIONS = 10_000
+"""Conversations that are remembered to have been looked at; the oldest go first."""
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SERVER_TOOLS = ("web_search_", "web_fetch_", "code_execution_", "advisor_", "tool_search_tool_")
 _SERVER_TOOLSET = "mcp_toolset"
 
@@ -40,17 +45,21 @@ class _Tool(msgspec.Struct, gc=False):
     type: Any = None
 
 
-class Contents(msgspec.Struct, frozen=True, gc=False):
-    """What repairs, and the choice of a provider, may have to know of a body."""
+class Head(msgspec.Struct, frozen=True, gc=False):
+    """What routing needs of a body."""
 
     model: Any = None
     stream: Any = None
+
+
+class Contents(Head, frozen=True, gc=False):
+    """What repairs, and the choice of a provider, may have to know besides."""
+
     messages: list[_Assistant | _User | _System] = []
     tools: list[_Tool] | None = None
 
     def signatures(self) -> list[str]:
         """Those of the thinking in the history, of redacted thinking its data; in order."""
-        # One comprehension, because every call pays for it.
         found = [
             block.signature or block.data
             for message in self.messages
@@ -65,21 +74,72 @@ class Contents(msgspec.Struct, frozen=True, gc=False):
         return any(k.startswith(_SERVER_TOOLS) or k == _SERVER_TOOLSET for k in kinds)
 
 
-NOTHING = Contents()
-_decode = msgspec.json.Decoder(Contents).decode
+NO_MODEL = Contents(model="")
+"""Of calls whose body is none of the proxy's business: it may be anything."""
+
+_decode_head = msgspec.json.Decoder(Head).decode
+_decode_contents = msgspec.json.Decoder(Contents).decode
+
+
+class BodyReader:
+    """Reads the body of a call as thoroughly as its conversation requires. One a worker.
+
+    A conversation without minted thinking gets some only from a provider that does not sign.
+    While there is none, not even a disabled one, looking at it once is enough.
+    """
+
+    def __init__(self) -> None:
+        self._clean: dict[tuple[str, str], None] = {}
+
+    def read(self, body: bytes, conversation: tuple[str, str], *, may_be_minted: bool) -> Head:
+        """What is known of a body with a model. Raises `InvalidRequest`.
+
+        `conversation`: the ids of its session and agent, empty where the client gave none.
+        """
+        if may_be_minted:
+            self._clean.clear()
+        elif conversation in self._clean:
+            return read_head(body)
+        contents = read_contents(body)
+        if conversation[0] and not may_be_minted and not any(map(is_minted, contents.signatures())):
+            self._clean[conversation] = None
+            if len(self._clean) > MAX_CONVERSATIONS:
+                del self._clean[next(iter(self._clean))]
+        return contents
+
+
+def is_minted(signature: str) -> bool:
+    """Whether this proxy, here or elsewhere, has made a signature."""
+    return signature.startswith(MINTED)
+
+
+def read_head(body: bytes) -> Head:
+    """Model and stream flag of a body. Raises `InvalidRequest`."""
+    try:
+        head = _decode_head(body)
+    except _UNREADABLE as error:
+        head = _read_leniently(body, error)
+    return _checked(head)
 
 
 def read_contents(body: bytes) -> Contents:
-    """What is known of a body with a model. Raises `InvalidRequest`."""
+    """All that is known of a body without decoding it. Raises `InvalidRequest`."""
     try:
-        contents = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        contents = _decode_contents(body)
+    except _UNREADABLE as error:
         contents = _read_leniently(body, error)
-    if not isinstance(contents.model, str) or not contents.model:
+    return _checked(contents)
+
+
+_H = TypeVar("_H", bound=Head)
+
+
+def _checked(head: _H) -> _H:
+    if not isinstance(head.model, str) or not head.model:
         raise InvalidRequest("model: a string is required")
-    if not _is_text(contents.model):
+    if not _is_text(head.model):
         raise InvalidRequest("model: no such name can exist")
-    return contents
+    return head
 
 
 def _is_text(name: str) -> bool:

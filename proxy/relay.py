@@ -16,7 +16,7 @@ from proxy.answers import Answer, all_failed, answered, as_reply, nobody_to_ask,
 from proxy.attempt import Reply, ask
 from proxy.call import Call
 from proxy.deadlines import Deadline
-from proxy.endings import StreamEnding
+from proxy.endings import StreamEnding, note_signatures
 from proxy.errors import (
     AnswerLocally,
     AttemptCrashed,
@@ -42,7 +42,7 @@ from proxy.journal import (
 )
 from proxy.limit_replies import said_again
 from proxy.mending import Mending
-from proxy.outcomes import FinalError, Verdict, may_retry, verdict_of
+from proxy.outcomes import FinalError, Verdict, may_retry, named_wait, verdict_of
 from proxy.preparing import prepared
 from proxy.stream import CommittedStream
 from proxy.upstream import UpstreamClient
@@ -108,9 +108,6 @@ class Relay:
             for decision, asked in queue:
                 if not asked:
                     note_skip(conversation.record, decision, decision.reason)
-                    if reply := said_again(decision.closed, decision.at):
-                        said = said_by(UpstreamRefused(reply), conversation.call, decision.target)
-                        final.add_unasked(reply, decision.target.provider, said)
                     continue
                 left -= 1
                 if misfit := fitting.misfit(decision.target.provider):
@@ -125,6 +122,7 @@ class Relay:
             self._health.release(decisions)
         if final.is_empty and (overflow := fitting.overflow()):
             final.add(overflow, targets[-1].provider, overflow.message)
+        _add_known_limits(conversation.call, decisions, final)
         return final
 
     async def _ask_or_collect(
@@ -176,11 +174,12 @@ class Relay:
                 return answered(record, 200, headers, local.body, "answered")
             except (UpstreamFailure, RequestRefused) as failure:
                 note_failure(record, attempt, target, conversation.call, failure)
-                if not conversation.budget.passed and mending.mend(failure):
+                if not conversation.budget.passed and await mending.mend(failure):
                     kind = "repaired"
                     continue
                 pause = next(pauses, None) if may_retry(failure) else None
-                if pause is None or pause >= conversation.budget.remaining:
+                left = conversation.budget.remaining
+                if pause is None or not named_wait(failure) <= pause < left:
                     mending.learn(self._knowledge, target, now, helped=False)
                     verdict = mending.verdict(failure)
                     self._learn(conversation, decision, verdict, attempt.error_message)
@@ -211,12 +210,12 @@ class Relay:
     def _commit(self, conversation: _Conversation, decision: Decision, reply: Reply) -> Answer:
         """From here on the client hears this provider and no other."""
         record, caller = conversation.record, conversation.caller
-        secrets = secrets_of(conversation.call, decision.target)
-        ending = StreamEnding(self._health, self._knowledge, decision, caller, record, secrets)
         if reply.stream is None:
-            ending.note_signatures(reply.body)
+            note_signatures(self._knowledge, decision.target, reply.body)
             self._health.record(decision, caller, SUCCESS)
             return answered(record, reply.status, reply.headers, reply.body, "answered")
+        secrets = secrets_of(conversation.call, decision.target)
+        ending = StreamEnding(self._health, self._knowledge, decision, caller, record, secrets)
         if decision.probe:
             # Content has come, so its quota is back: nobody has to wait for the end to know.
             self._health.record(decision, caller, SUCCESS)
@@ -225,6 +224,14 @@ class Relay:
             reply.stream, decision.target.provider.limits, ending.on_end, ending.on_data
         )
         return Answer(reply.status, [*reply.headers, *our_headers(record)], chunks=chunks)
+
+
+def _add_known_limits(call: Call, decisions: list[Decision], final: FinalError) -> None:
+    """Whoever was skipped because of a limit of this client has failed as well."""
+    for decision in decisions:
+        if not decision.allowed and (reply := said_again(decision.closed, decision.at)):
+            said = said_by(UpstreamRefused(reply), call, decision.target)
+            final.add_unasked(reply, decision.target.provider, said)
 
 
 def _pauses(target: Target, decision: Decision, is_last: bool) -> Iterator[float]:
@@ -247,7 +254,7 @@ def targets_of(call: Call, snapshot: Snapshot) -> list[Target]:
         skip_client_providers=call.skip_client_providers,
     )
     formats = {target.provider.format for target in targets}
-    if len(formats) > 1 and call.contents.has_server_tools():
+    if len(formats) > 1 and call.seen.has_server_tools():
         targets.sort(key=lambda target: target.provider.format is not WireFormat.ANTHROPIC)
     return targets
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from django.conf import settings
 
@@ -16,11 +14,30 @@ from providers.routing import Snapshot
 from providers.watcher import Watcher
 from proxy.history.logbook import Logbook
 from proxy.history.records import CallRecord
+from proxy.reading import BodyReader
 from proxy.relay import Relay
 from proxy.upstream import UpstreamClient
 
 LIVE_CALLS_GRACE = 5.0
 """Seconds that calls get to end after the server has cancelled them."""
+
+
+class LiveCalls:
+    """To be entered around every call, so that a shutdown waits for its log row."""
+
+    def __init__(self) -> None:
+        self.none = asyncio.Event()
+        self.none.set()
+        self._number = 0
+
+    def __enter__(self) -> None:
+        self._number += 1
+        self.none.clear()
+
+    def __exit__(self, *error: object) -> None:
+        self._number -= 1
+        if not self._number:
+            self.none.set()
 
 
 class Runtime:
@@ -33,26 +50,13 @@ class Runtime:
         self.watcher = Watcher(self.health, self.knowledge)
         self.logbook = Logbook(settings.LOG_QUEUE_SIZE)
         self.queries = DatabaseThread("queries")
+        self.reader = BodyReader()
         self.relay = Relay(self.upstream, self.health, self.knowledge.table)
-        self._live = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self.live_calls = LiveCalls()
 
     @property
     def snapshot(self) -> Snapshot:
         return self.watcher.snapshot
-
-    @contextmanager
-    def live_call(self) -> Iterator[None]:
-        """Around every call, so that a shutdown waits for its log row."""
-        self._live += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._live -= 1
-            if not self._live:
-                self._idle.set()
 
     def keep_record(self, record: CallRecord) -> None:
         """A call is over: say so in the log, and keep it in the history."""
@@ -76,7 +80,7 @@ class Runtime:
         """The server ends live calls while this runs: wait for them, then write their rows."""
         try:
             async with asyncio.timeout(LIVE_CALLS_GRACE):
-                await self._idle.wait()
+                await self.live_calls.none.wait()
         except TimeoutError:
             pass
         await self.upstream.close()

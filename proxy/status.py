@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from providers.health import Condition, HealthTable, ProviderState
+from providers.health import Condition, HealthKey, HealthTable, ProviderState
 from providers.routing import ProviderSpec, Settings, Snapshot
 from proxy.models import RequestLog
 
@@ -27,7 +27,16 @@ def provider_lines(
     states = ((p, table.state_of(p.id, settings, now)) for p in providers)
     if credential is not None:
         states = ((p, _seen_by(credential, state)) for p, state in states)
-    return [_line(p, state, now) for p, state in states]
+    return [_line(p.name, state, now) for p, state in states]
+
+
+def unasked_line(name: str, *, enabled: bool) -> dict[str, Any]:
+    """A provider that nobody asks, in the shape of the others.
+
+    If it is not disabled, its key cannot be decrypted.
+    """
+    state = ProviderState(HealthKey(0), Condition.HEALTHY, None, "", 0, None, None, "")
+    return {**_line(name, state, 0.0), "state": "key unreadable" if enabled else "disabled"}
 
 
 def overview(snapshot: Snapshot, table: HealthTable, now: float, credential: str) -> dict[str, Any]:
@@ -61,21 +70,29 @@ def session_figures(session_id: str) -> dict[str, Any]:
 
 
 def _seen_by(credential: str, state: ProviderState) -> ProviderState:
-    """A state without the limits of other clients' credentials."""
-    limits = (limit for limit in state.limits if limit.key.credential in ("", credential))
+    """A state without the limits of other clients' credentials.
+
+    The provider's own cooldown gives way to a limit that keeps this client out for longer.
+    """
+    limits = [limit for limit in state.limits if limit.key.credential in ("", credential)]
+    longest = max(limits, key=lambda limit: limit.until or 0.0, default=state)
+    if state.until is not None and (longest.until or 0.0) > state.until:
+        state = replace(state, until=None)
     return replace(state, limits=tuple(limits))
 
 
 _OPEN = frozenset({Condition.HEALTHY.value, Condition.FAILING.value})
 
 
-def _line(provider: ProviderSpec, state: ProviderState, now: float) -> dict[str, Any]:
+def _line(name: str, state: ProviderState, now: float) -> dict[str, Any]:
     """A provider's own cooldown, else the longest one of a credential or model there."""
-    worst = max((state, *state.limits), key=lambda s: s.until or 0.0)
+    worst = state
+    if state.until is None:
+        worst = max(state.limits, key=lambda limit: limit.until or 0.0, default=state)
     scope = "model" if worst.key.model else "credential" if worst.key.credential else "provider"
     closed = worst.until is not None
     return {
-        "name": provider.name,
+        "name": name,
         "state": worst.condition.value,
         "reason": worst.reason or None,
         "scope": scope if closed else None,

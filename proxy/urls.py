@@ -16,6 +16,7 @@ urlpatterns = [
     path("api/hello", views.greet),
     path("api/event_logging/batch", views.greet),
     path("healthz", views.healthz),
+    path("metrics", views.metrics),
     re_path(r"^(?:v1|api)/", views.anything_else),
     path("", views.greet),
 ]

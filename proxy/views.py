@@ -22,12 +22,13 @@ from django.urls import reverse
 from providers.events import emit
 from providers.routing import Target
 from proxy import lookups
-from proxy.access import Caller, identify
+from proxy.access import identify
 from proxy.answers import JSON, RETRY_IS_POINTLESS, Answer
 from proxy.call import COUNT_TOKENS, MESSAGES, Call
 from proxy.errors import ClientError, NotAuthenticated, NotFound, error_body
 from proxy.history.records import CallRecord
-from proxy.reading import NOTHING, Contents, read_contents
+from proxy.metrics import CONTENT_TYPE, exposition
+from proxy.reading import NO_MODEL, Contents, Head
 from proxy.relay import targets_of
 from proxy.requests import ApiRequest
 from proxy.responses import RelayResponse
@@ -138,8 +139,23 @@ async def healthz(request: ApiRequest) -> RelayResponse:
     return RelayResponse(200, [JSON], orjson.dumps({"status": "ok"}))
 
 
-PUBLIC = frozenset({greet, healthz})
-"""Views that need no token."""
+@in_envelope
+async def metrics(request: ApiRequest, request_id: str) -> RelayResponse:
+    """For Prometheus."""
+    _only(request, "GET")
+    runtime = request.runtime
+    health, providers = runtime.health, runtime.snapshot.providers
+    states = [(provider.name, health.state_of(provider.id)) for provider in providers]
+    body = await runtime.queries.run(exposition, states, health.now())
+    return RelayResponse(200, [(b"content-type", CONTENT_TYPE)], body)
+
+
+def is_public(view: Callable[..., Any]) -> bool:
+    """Whether a view needs no token."""
+    return view in _PUBLIC or (view is metrics and settings.METRICS_PUBLIC)
+
+
+_PUBLIC = frozenset({greet, healthz})
 
 
 def _path(request: ApiRequest) -> str:
@@ -158,12 +174,11 @@ async def _serve(
     request: ApiRequest, request_id: str, path: str, answerer: Answerer, *, has_model: bool = True
 ) -> RelayResponse:
     """Make a `Call` of the request, have it answered and recorded."""
-    runtime, caller = request.runtime, request.caller
-    body = request.take_body()
-    record = _open_record(request, request_id, path, caller, len(body), runtime)
+    runtime, body = request.runtime, request.take_body()
+    record = _open_record(request, request_id, path, len(body))
     try:
-        contents = read_contents(body) if has_model else NOTHING
-        call = _call(request, request_id, path, caller, body, contents)
+        head = _read(runtime, body, record) if has_model else NO_MODEL
+        call = _call(request, record, body, head)
         del body
         record.model, record.stream = call.model, call.stream
         emit(
@@ -188,43 +203,41 @@ async def _serve(
     return RelayResponse(answer.status, answer.headers, answer.body, answer.chunks)
 
 
-def _open_record(
-    request: ApiRequest, request_id: str, path: str, caller: Caller, size: int, runtime: Runtime
-) -> CallRecord:
+def _read(runtime: Runtime, body: bytes, record: CallRecord) -> Head:
+    conversation = (record.session_id, record.agent_id)
+    return runtime.reader.read(body, conversation, may_be_minted=runtime.snapshot.translates)
+
+
+def _open_record(request: ApiRequest, request_id: str, path: str, size: int) -> CallRecord:
+    token = request.caller.token
     return CallRecord(
         request_id=request_id,
         path=path,
         session_id=_text(request, b"x-claude-code-session-id"),
         agent_id=_text(request, b"x-claude-code-agent-id"),
-        token=caller.token.note if caller.token else "",
+        token=token.note if token else "",
         bytes_in=size,
-        keep=runtime.keep_record,
+        keep=request.runtime.keep_record,
         client_left=lambda: request.client_left,
     )
 
 
-def _call(
-    request: ApiRequest,
-    request_id: str,
-    path: str,
-    caller: Caller,
-    body: bytes,
-    contents: Contents,
-) -> Call:
+def _call(request: ApiRequest, record: CallRecord, body: bytes, head: Head) -> Call:
+    caller = request.caller
     return Call(
-        request_id=request_id,
+        request_id=record.request_id,
         method=request.method or "POST",
-        path=path,
+        path=record.path,
         query=request.query,
         headers=caller.headers,
         body=body,
-        model=contents.model or "",
-        stream=contents.stream is True and path == MESSAGES,
+        model=head.model,
+        stream=head.stream is True and record.path == MESSAGES,
         credential=caller.credential,
-        session_id=_text(request, b"x-claude-code-session-id"),
-        agent_id=_text(request, b"x-claude-code-agent-id"),
+        session_id=record.session_id,
+        agent_id=record.agent_id,
         skip_client_providers=caller.skip_client_providers,
-        contents=contents,
+        contents=head if isinstance(head, Contents) else None,
     )
 
 

@@ -178,7 +178,8 @@ LAYERS = (
     # From the bottom to the top: a module uses its own layer and those below it.
     {"wire", "errors", "usage", "deadlines", "redaction", "sse", "reading", "call", "transport"},
     {"formats", "rectifiers", "inflating", "outcomes", "responses", "access", "models"},
-    {"upstream", "history"},
+    {"scaling"},
+    {"upstream", "history", "metrics"},
     {"attempt", "answers", "limit_replies", "mending", "preparing", "status"},
     {"stream", "journal", "fitting", "health_outcomes"},
     {"endings", "relay", "lookups"},

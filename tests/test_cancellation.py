@@ -160,9 +160,9 @@ async def test_leaving_in_the_middle_of_the_request_asks_nobody() -> None:
             head = [f"{n}: {v}" for n, v in [*proxy.headers(), ("content-length", "1000")]]
             lines = ["POST /v1/messages HTTP/1.1", "host: x", *head, "", '{"model":']
             await client.send_raw("\r\n".join(lines).encode())
-            await until(lambda: not proxy.runtime._idle.is_set(), "the call has begun")
+            await until(lambda: not proxy.runtime.live_calls.none.is_set(), "the call has begun")
             client.leave()
-            await until(lambda: proxy.runtime._idle.is_set(), "the call is over", WITHIN)
+            await until(lambda: proxy.runtime.live_calls.none.is_set(), "the call is over", WITHIN)
         await proxy.stop()
         assert up.requests == []
         assert await proxy.log(0) == []
@@ -211,7 +211,7 @@ async def test_hundreds_of_calls_cancelled_at_random_leave_nothing_behind() -> N
             before = asyncio.all_tasks()
             await asyncio.gather(*[worker(proxy, 20) for _ in range(25)])
             await until(lambda: nothing_left(proxy.runtime), "every exchange is over")
-            await until(lambda: proxy.runtime._idle.is_set(), "every call is over")
+            await until(lambda: proxy.runtime.live_calls.none.is_set(), "every call is over")
             await until(
                 lambda: len(up.open) + len(other.open) == kept_alive(proxy.runtime),
                 "no connection is open but those that are kept alive",

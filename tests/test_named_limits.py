@@ -87,6 +87,20 @@ FIVE_HOURS = REJECTED | {"representative__claim": "five_hour", "reset": at(4 * H
             id="another model's own window",
         ),
         pytest.param(
+            unified(**REJECTED, representative__claim="seven_day_overage_included", reset=at(DAY)),
+            DAY,
+            "model",
+            "7-day limit of this model",
+            id="the window of a model that it does not name",
+        ),
+        pytest.param(
+            unified(**REJECTED, representative__claim="overage", reset=at(HOUR)),
+            HOUR,
+            "credential",
+            "usage limit",
+            id="extra usage is used up",
+        ),
+        pytest.param(
             unified(**REJECTED, representative__claim="monthly", reset=at(HOUR)),
             HOUR,
             "credential",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from providers.models import Provider
 from tests.proxy import (
     WITH_DATABASE,
     body_of,
+    chat,
     fallback,
     primary,
     running_proxy,
@@ -127,8 +131,9 @@ MODELS = b'{"data":[{"type":"model","id":"claude-test"}],"has_more":false}'
     ],
 )
 async def test_models_are_the_primarys(asked: str, arrives: str) -> None:
-    async with FakeProvider(message(MODELS)) as up, running_proxy(primary(up)) as proxy:
-        answer = await proxy.call(method="GET", target=asked)
+    async with FakeProvider(message(MODELS)) as up, FakeProvider(ok()) as other:
+        async with running_proxy(chat(other), primary(up)) as proxy:
+            answer = await proxy.call(method="GET", target=asked)
         assert (answer.status, answer.body) == (200, MODELS)
         assert names(up.requests) == [f"GET {arrives}"]
         assert up.requests[0].body == b""
@@ -168,6 +173,11 @@ async def test_without_a_provider_there_are_no_models() -> None:
 # --- anything else ------------------------------------------------------------
 
 
+NEIGHBOURS = pytest.mark.parametrize("neighbour", [fallback, chat])
+"""Providers of either format, beside the one that answers."""
+
+
+@NEIGHBOURS
 @pytest.mark.parametrize(
     ("method", "target", "body"),
     [
@@ -180,12 +190,12 @@ async def test_without_a_provider_there_are_no_models() -> None:
     ],
 )
 async def test_any_other_endpoint_passes_unchanged_both_ways(
-    method: str, target: str, body: bytes | None
+    method: str, target: str, body: bytes | None, neighbour: Callable[[FakeProvider], Provider]
 ) -> None:
     headers = [(b"content-type", b"application/x-thing"), (b"request-id", b"req_1")]
     async with FakeProvider(reply(207, b"\x00 raw \xff", headers)) as up:
         async with FakeProvider(ok()) as other:
-            async with running_proxy(fallback(other), primary(up)) as proxy:
+            async with running_proxy(neighbour(other), primary(up)) as proxy:
                 answer = await proxy.call(
                     body, method=method, target=target, extra=[("x-unknown", "kept")]
                 )

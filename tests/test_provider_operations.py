@@ -25,7 +25,7 @@ from providers.models import (
     ProviderHealth,
     ProxySettings,
 )
-from providers.presets import BY_SLUG, GROUPS, PRESETS, Preset
+from providers.presets import BY_SLUG, GROUPS, PRESETS, Preset, placeholder_in
 from providers.routing import Credentials
 from providers.validation import base_url_problem
 
@@ -197,24 +197,38 @@ def test_a_preset_fills_in_a_form_that_can_be_saved_with_a_key_alone(
     url = f"{LIST}add/?preset={preset.slug}"
     response = admin_client.get(url)
     form = response.context["adminform"].form
-    data = submitted(form, api_key="a-key")
+    base_url = preset.base_url.replace("RESOURCE", "mine")
+    data = submitted(form, api_key="a-key", base_url=base_url)
     formset = response.context["inline_admin_formsets"][0].formset
     rows = [(f.initial["source"], f.initial["target"]) for f in formset.forms]
     assert rows == list(preset.mappings)
     data |= {"mappings-TOTAL_FORMS": len(rows), "mappings-INITIAL_FORMS": 0}
     for number, (source, target) in enumerate(rows):
-        data |= {f"mappings-{number}-source": source, f"mappings-{number}-target": target}
+        own = target.replace("MODEL", "mine")
+        data |= {f"mappings-{number}-source": source, f"mappings-{number}-target": own}
     response = admin_client.post(url, data)
     assert response.status_code == 302, response.context["errors"]
     [spec] = [p for p in load_snapshot().providers if p.name == preset.slug]
     assert (spec.base_url, spec.format, spec.credentials) == (
-        preset.base_url,
+        base_url,
         preset.format,
         Credentials.OWN,
     )
     assert spec.auth_header == preset.auth_header.lower()
     if preset.mappings:
         assert spec.map_model("claude-opus-4-8") != "claude-opus-4-8"
+
+
+def test_what_has_to_be_replaced_in_a_preset_is_asked_for(admin_client: Client) -> None:
+    url = f"{LIST}add/?preset=azure-openai"
+    data = submitted(admin_client.get(url).context["adminform"].form, api_key="a-key")
+    data |= {"mappings-TOTAL_FORMS": 1, "mappings-INITIAL_FORMS": 0}
+    data |= {"mappings-0-source": "*", "mappings-0-target": "MODEL"}
+    context = admin_client.post(url, data).context
+    assert context["adminform"].form.errors == {"base_url": ["Replace RESOURCE by your own."]}
+    [row] = context["inline_admin_formsets"][0].formset.errors
+    assert row == {"target": ["Replace MODEL by your own."]}
+    assert placeholder_in("https://resource.test/MODELS") == ""
 
 
 def test_presets_are_sound() -> None:

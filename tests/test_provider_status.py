@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from cryptography.fernet import Fernet
 from django.core.management import call_command
 from django.db import connections
+from django.test import override_settings
 
 from proxy.status import session_figures
 from tests.proxy import WITH_DATABASE, Clock, Proxy, fallback, primary, running_proxy
@@ -202,6 +204,38 @@ async def test_the_command_shows_what_the_workers_know() -> None:
                 del line["returns_in"]  # a second may have passed
             assert lines == live
             assert lines[1]["last_error"] == "no"
+
+
+async def test_the_command_shows_disabled_providers_too_in_their_order() -> None:
+    providers = fallback("http://one", "one", enabled=False), fallback("http://two", "two")
+    async with running_proxy(*providers):
+        first, second = (await printed()).splitlines()
+        assert (first.split(), second.split()) == (["one", "disabled"], ["two", "healthy"])
+        lines = json.loads(await printed("--json"))
+        assert [line["state"] for line in lines] == ["disabled", "healthy"]
+        assert lines[0].keys() == lines[1].keys()
+
+
+async def test_the_command_says_whose_key_cannot_be_read() -> None:
+    async with running_proxy(fallback("http://one", "one")):
+        with override_settings(ENCRYPTION_KEYS=[Fernet.generate_key().decode()]):
+            assert (await printed()).splitlines()[0].split() == ["one", "key", "unreadable"]
+
+
+async def test_a_cooldown_for_everybody_goes_before_the_longer_limit_of_one_login() -> None:
+    clock = Clock()
+    limit = used_up(clock.now + 2 * HOUR)
+    async with FakeProvider(limit, refuse(500)) as up, FakeProvider(ok()) as other:
+        async with running_proxy(primary(up), fallback(other), settings=SETTINGS) as proxy:
+            await proxy.call()
+            for _ in range(3):
+                await proxy.call(headers=proxy.headers("sk-ant-oat01-of-somebody-else"))
+            await proxy.share()
+            assert "(3 failures in a row (500)), 0 min" in await printed()
+            mine = (await status(proxy)).json()["primary"]
+            assert (mine["scope"], mine["reason"]) == ("credential", "5-hour limit")
+            token_alone = await status(proxy, headers=[("x-ccf-api-key", proxy.token)])
+            assert token_alone.json()["primary"]["scope"] == "provider"
 
 
 async def test_the_command_says_that_there_is_no_provider() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from proxy.reading import read_contents
+from proxy import reading
+from proxy.reading import BodyReader, Contents, read_contents, read_head
 from tests.histories import assistant, call, redacted, result, text, thinking, user
 
 Json = dict[str, Any]
@@ -88,3 +89,55 @@ def test_other_tools_are_not(kind: Any) -> None:
     quoted = user(text('"type":"web_search_20250305"'))
     tools = [{"type": kind, "name": "web_search_20250305"}]
     assert not read_contents(body(quoted, tools=tools)).has_server_tools()
+
+
+# --- how often a conversation is looked at -----------------------------------------
+
+CLEAN = body(user(text()), assistant(thinking("a", "EqQBone")))
+MINTED = body(*HISTORY)
+HERE = ("session-1", "agent-1")
+
+
+def looks(
+    reader: BodyReader, read: bytes, where: tuple[str, str] = HERE, may: bool = False
+) -> bool:
+    """Whether the reader looks at the contents of a body."""
+    head = reader.read(read, where, may_be_minted=may)
+    assert head.model == "m"
+    return isinstance(head, Contents)
+
+
+def test_a_clean_conversation_is_looked_at_once() -> None:
+    reader = BodyReader()
+    assert looks(reader, CLEAN)
+    assert not looks(reader, CLEAN)
+    for other in (("session-1", ""), ("session-2", "agent-1"), ("", ""), ("", "")):
+        assert looks(reader, CLEAN, other), other
+
+
+def test_one_that_holds_minted_thinking_is_always_looked_at() -> None:
+    reader = BodyReader()
+    for _ in range(3):
+        assert looks(reader, MINTED)
+
+
+def test_where_thinking_is_minted_every_call_is_looked_at_also_of_those_once_clean() -> None:
+    reader = BodyReader()
+    looks(reader, CLEAN)
+    assert looks(reader, CLEAN, may=True)
+    # And when that is over: what happened meanwhile is not known.
+    assert looks(reader, MINTED)
+
+
+def test_only_so_many_conversations_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MAX_CONVERSATIONS", 2)
+    reader = BodyReader()
+    for name in ("one", "two", "three"):
+        looks(reader, CLEAN, (name, ""))
+    assert looks(reader, CLEAN, ("one", ""))
+    assert not looks(reader, CLEAN, ("three", ""))
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_a_head_is_read_from_bodies_of_any_shape(odd: bytes) -> None:
+    assert read_head(odd).model == "m"

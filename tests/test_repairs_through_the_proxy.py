@@ -225,7 +225,10 @@ async def test_a_repair_takes_nothing_from_the_retries() -> None:
             assert [a.kind for a in attempts] == ["tried", "repaired", "retried"]
             assert document(up.requests[2])["messages"][1]["content"] == [HELLO]
             up.script(refuse(500), invalid(SIGNATURE), ok())
-            assert await trail(proxy) == "openrouter=500,openrouter=400,openrouter=200"
+            other_thought = with_history().replace(b"EqQB", b"EqQBother")
+            assert (
+                await trail(proxy, other_thought) == "openrouter=500,openrouter=400,openrouter=200"
+            )
             assert len(waits) == 2
 
 

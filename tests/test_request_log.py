@@ -397,7 +397,7 @@ async def test_a_stop_waits_for_a_stream_that_ends_in_time() -> None:
 
 async def test_a_stop_waits_for_calls_that_take_their_time_to_end() -> None:
     async with running_proxy() as proxy:
-        with proxy.runtime.live_call():
+        with proxy.runtime.live_calls:
             stopping = asyncio.create_task(proxy.stop())
             done, _ = await asyncio.wait([stopping], timeout=0.5)
             assert not done

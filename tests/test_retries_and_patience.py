@@ -66,6 +66,19 @@ async def test_a_retry_that_the_budget_has_no_time_for_is_not_begun() -> None:
             assert len(sleep.waits) == 3
 
 
+@pytest.mark.parametrize(("seconds", "asked"), [(b"30", 1), (b"0", 2), (b"soon", 2)])
+async def test_who_says_when_it_will_be_back_is_not_asked_before(
+    seconds: bytes, asked: int
+) -> None:
+    sleep = Sleep()
+    overloaded = refuse(529, headers=[(b"retry-after", seconds)])
+    async with FakeProvider(overloaded, ok()) as up:
+        async with running_proxy(fallback(up, retries=3), sleep=sleep) as proxy:
+            answer = await proxy.call()
+            assert (len(up.requests), len(sleep.waits)) == (asked, asked - 1)
+            assert answer.status == (529 if asked == 1 else 200)
+
+
 # --- patience ------------------------------------------------------------------
 
 

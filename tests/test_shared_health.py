@@ -240,8 +240,8 @@ def test_a_probe_of_a_worker_that_died_is_given_to_another_in_the_end(shared: Sh
     watch(first, shared, due)
     assert admit(first, due)[0].probe
     flush(first, shared, due)
-    watch(second, shared, due + 901)
-    assert admit(second, due + 901)[0].probe
+    watch(second, shared, due + 902)
+    assert admit(second, due + 902)[0].probe
 
 
 def test_a_failed_probe_keeps_all_workers_waiting_for_another_interval(shared: SharedRows) -> None:
@@ -301,3 +301,34 @@ def test_credentials_are_stored_as_the_hash_they_came_as(shared: SharedRows) -> 
     tell(table, five_hours())
     (event,) = table.drain_changes()
     assert (event.key, event.kind) == (ALICES, EventKind.LIMIT)
+
+
+def test_a_lease_that_ran_out_goes_to_the_worker_that_has_the_calls(shared: SharedRows) -> None:
+    idle, busy, due = probing_pair(shared)
+    watch(idle, shared, due)
+    later = due + 31
+    assert not admit(busy, later)[0].probe
+    watch(idle, shared, later)
+    watch(busy, shared, later)
+    assert admit(busy, later)[0].probe
+
+
+def test_a_worker_without_recent_calls_claims_a_lease_that_nobody_else_wants(
+    shared: SharedRows,
+) -> None:
+    idle, _, due = probing_pair(shared)
+    watch(idle, shared, due)
+    for later in (due + 32, due + 64, due + 96):
+        watch(idle, shared, later)
+    assert admit(idle, due + 97)[0].probe
+
+
+def test_a_worker_that_has_long_been_idle_writes_no_more_claims(shared: SharedRows) -> None:
+    idle, _, due = probing_pair(shared)
+    watch(idle, shared, due)
+    version = shared.rows[ALICES].version
+    watch(idle, shared, due + 3700)
+    assert shared.rows[ALICES].version == version
+    admit(idle, due + 3701)
+    watch(idle, shared, due + 3701)
+    assert admit(idle, due + 3701)[0].probe

@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
-from proxy.rectifiers.provenance import signatures_in, signatures_passing, strip_foreign
+from proxy.rectifiers.provenance import (
+    SignatureWatch,
+    signatures_in,
+    signatures_passing,
+    strip_foreign,
+)
 from tests.histories import assistant, call, redacted, request, result, text, thinking, user
 
 
@@ -177,3 +182,73 @@ def test_signatures_are_noticed_in_a_whole_message() -> None:
 )
 def test_bytes_that_carry_no_signature_yield_none(data: bytes) -> None:
     assert signatures_passing(data) == []
+
+
+def block(index: int, start: Any, *deltas: Any) -> list[bytes]:
+    """One block of a stream; every third event is a ping."""
+    return [
+        event("content_block_start", index=index, content_block=start),
+        event("ping"),
+        *(event("content_block_delta", index=index, delta=delta) for delta in deltas),
+        event("content_block_stop", index=index),
+    ]
+
+
+def thought(index: int, signature: str) -> list[bytes]:
+    deltas = [
+        {"type": "thinking_delta", "thinking": 'Say "index": 7.'},
+        {"type": "signature_delta", "signature": signature},
+    ]
+    return block(index, {"type": "thinking", "thinking": "", "signature": ""}, *deltas)
+
+
+def said(index: int, *pieces: str) -> list[bytes]:
+    deltas = ({"type": "text_delta", "text": piece} for piece in pieces)
+    return block(index, {"type": "text", "text": ""}, *deltas)
+
+
+INTERLEAVED = [
+    event("message_start", message={"content": []}),
+    *thought(0, "EqQBfirst"),
+    *said(1, *("word" for _ in range(20)), '"index": 0, "thinking"', '{"index": 0}'),
+    *thought(2, "EqQBsecond"),
+    *block(3, {"type": "redacted_thinking", "data": "EmwKthird"}),
+    *block(
+        4,
+        {"type": "tool_use", "id": "t", "name": "Edit", "input": {}},
+        {"type": "input_json_delta", "partial_json": '{"index": 0, "signature": "no"}'},
+    ),
+    *said(5, "end"),
+    *thought(6, "EqQBlast"),
+    event("message_delta", delta={"stop_reason": "end_turn"}),
+    event("message_stop"),
+]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 11, 17, 100])
+@pytest.mark.parametrize("compact", [True, False])
+def test_no_signature_of_a_stream_is_missed_in_whatever_portions_it_comes(
+    size: int, compact: bool
+) -> None:
+    events = [one.replace(b": ", b":") if compact else one for one in INTERLEAVED]
+    portions = [b"".join(events[at : at + size]) for at in range(0, len(events), size)]
+    watch = SignatureWatch()
+    found = [digest for portion in portions for digest in watch.feed(portion)]
+    assert found == [short(f"EqQB{name}") for name in ("first", "second")] + [
+        short("EmwKthird"),
+        short("EqQBlast"),
+    ]
+
+
+def test_a_text_costs_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[bytes] = []
+
+    def search(events: bytes) -> list[str]:
+        searched.append(events)
+        return signatures_passing(events)
+
+    monkeypatch.setattr("proxy.rectifiers.provenance.signatures_passing", search)
+    watch = SignatureWatch()
+    for one in said(0, *("word" for _ in range(20))):
+        watch.feed(one)
+    assert len(searched) <= 2  # its start, and the ping behind it

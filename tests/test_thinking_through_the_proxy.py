@@ -10,7 +10,16 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from providers.models import SignatureOrigin
-from tests.proxy import WITH_DATABASE, Proxy, body_of, fallback, primary, running_proxy, serving
+from tests.proxy import (
+    WITH_DATABASE,
+    Proxy,
+    body_of,
+    chat,
+    fallback,
+    primary,
+    running_proxy,
+    serving,
+)
 from tests.raw_http import Reply
 from tests.upstreams import (
     Connection,
@@ -159,6 +168,35 @@ async def test_what_the_primary_has_signed_itself_goes_to_it_byte_for_byte() -> 
             assert up.requests[0].body == body
 
 
+async def test_unknown_signatures_are_refused_once_and_not_sent_there_again() -> None:
+    """A new database: nobody knows who has signed what the conversation already holds."""
+    unknown, theirs = thought("EqQBof-another-installation"), thought(THEIRS)
+    answers = signed_by(THEIRS, thinks(theirs))
+    async with FakeProvider(refuse(529)) as up, FakeProvider(answers) as other:
+        async with running_proxy(primary(up), fallback(other)) as proxy:
+            await ask(proxy, history([unknown]))
+            assert [thinking_in(request) for request in other.requests] == [[unknown], []]
+            await ask(proxy, history([unknown], [theirs]))
+            assert [thinking_in(request) for request in other.requests[2:]] == [[theirs]]
+            # Whose it is remains open: the primary may have signed it.
+            up.script(ok())
+            await ask(proxy, history([unknown], [theirs]))
+            assert thinking_in(up.requests[-1]) == [unknown]
+
+
+async def test_a_refusal_does_not_take_from_a_provider_what_it_has_signed() -> None:
+    mine, theirs = thought(OURS), thought(THEIRS)
+    forgetful = refuse(400, "messages.1.content.0: Invalid `signature` in `thinking` block")
+    async with FakeProvider(refuse(529)) as up, FakeProvider(thinks(theirs)) as other:
+        async with running_proxy(primary(up), fallback(other)) as proxy:
+            await ask(proxy, history())
+            other.script(forgetful, ok())
+            await ask(proxy, history([theirs], [mine]))
+            other.script(ok())
+            await ask(proxy, history([theirs], [mine]))
+            assert thinking_in(other.requests[-1]) == [theirs]
+
+
 async def test_other_workers_know_who_has_signed_and_a_restart_forgets_nothing() -> None:
     theirs = thought(THEIRS)
     fallen = signed_by(THEIRS, thinks(theirs))
@@ -248,6 +286,42 @@ async def test_k03_thinking_of_this_proxys_own_making_is_left_out_before_the_fir
             for request in (up.requests[0], other.requests[0]):
                 assert thinking_in(request) == [native]
                 assert json.dumps(native, separators=(",", ":")).encode() in request.body
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_k03_that_is_so_amid_a_conversation_too(enabled: bool) -> None:
+    """Where a provider is configured whose thinking this proxy signs; one that is disabled now
+    may have answered before."""
+    minted = thought("ccf1.eJwDAAAAAAE")
+    session = [("x-claude-code-session-id", "s-1")]
+    async with FakeProvider(ok()) as up, FakeProvider(ok()) as other:
+        async with running_proxy(primary(up), chat(other, enabled=enabled)) as proxy:
+            for answers in ([], [[minted]], [[minted], [minted]]):
+                await proxy.call(history(*answers), extra=session)
+                assert thinking_in(up.requests[-1]) == []
+
+
+async def test_a_conversation_goes_on_when_its_thinking_has_come_from_elsewhere() -> None:
+    """No provider here could have made it: then nobody has looked, and it is mended."""
+    minted = thought("ccf1.eJwDAAAAAAE")
+    session = [("x-claude-code-session-id", "s-1")]
+    async with FakeProvider(signed_by(THEIRS, ok())) as up:
+        async with running_proxy(fallback(up)) as proxy:
+            for answers in ([], [[minted]], [[minted]]):
+                assert (await proxy.call(history(*answers), extra=session)).status == 200
+            assert [len(thinking_in(request)) for request in up.requests] == [0, 1, 0, 0]
+
+
+async def test_what_the_fallback_has_not_signed_is_found_amid_a_conversation() -> None:
+    mine = thought(OURS)
+    session = [("x-claude-code-session-id", "s-1")]
+    async with FakeProvider(thinks(mine)) as up, FakeProvider(signed_by(THEIRS, ok())) as other:
+        async with running_proxy(primary(up), fallback(other)) as proxy:
+            for answers in ([], [[mine]]):
+                await proxy.call(history(*answers), extra=session)
+            up.script(refuse(529))
+            answer = await proxy.call(history([mine], [mine]), extra=session)
+            assert (answer["x-ccf-attempts"], len(other.requests)) == (FALLEN, 1)
 
 
 async def test_a_provider_may_be_set_to_keep_all_thinking() -> None:

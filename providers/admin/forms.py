@@ -14,11 +14,14 @@ from django.utils.translation import gettext_lazy as _
 from providers.admin import masks
 from providers.fields import Undecryptable
 from providers.models import Provider
+from providers.presets import placeholder_in
 
 _UNDECRYPTABLE_HEADERS = _(
     "Headers are stored, but they cannot be decrypted with ENCRYPTION_KEY. This provider is not "
     "asked until they have been entered again: {} for none."
 )
+
+_REPLACE = _("Replace %(word)s by your own.")
 
 
 class SecretInput(forms.PasswordInput):
@@ -125,6 +128,12 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
             # A default that is called makes Django compare with a hidden copy in the page.
             self.fields["profile"].show_hidden_initial = False
 
+    def clean_base_url(self) -> str:
+        url: str = self.cleaned_data["base_url"]
+        if word := placeholder_in(url):
+            raise ValidationError(_REPLACE, params={"word": word})
+        return url
+
     def clean_api_key(self) -> Any:
         """The new key, or else the stored one, even when it cannot be decrypted."""
         new: str = self.cleaned_data["api_key"]
@@ -172,3 +181,5 @@ class MappingFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
             if times[source] > 1:
                 problem = _("“%(source)s” is mapped twice.")
                 form.add_error("source", ValidationError(problem, params={"source": source}))
+            if word := placeholder_in(form.cleaned_data.get("target", "")):
+                form.add_error("target", ValidationError(_REPLACE, params={"word": word}))

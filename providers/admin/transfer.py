@@ -37,8 +37,6 @@ _KINDS = {"add": "ccf-good", "remove": "ccf-bad", "change": "ccf-warn"}
 
 
 class ImportForm(forms.Form):
-    label_suffix = ""
-
     file = forms.FileField(label=gettext_lazy("File"), required=False)
     text = forms.CharField(
         label=gettext_lazy("or its text"),
@@ -53,6 +51,9 @@ class ImportForm(forms.Form):
         required=False,
         help_text=gettext_lazy("Each kind only if it has such a section; the primary stays."),
     )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"label_suffix": "", **kwargs})
 
     def clean_file(self) -> Any:
         file = self.cleaned_data["file"]

@@ -27,6 +27,8 @@ _WINDOW_STATUS = re.compile(UNIFIED + r"(\d{1,3}[hd](?:_[a-z0-9_]{1,32})?)-statu
 _WINDOW = re.compile(r"(\d{1,3})([hd])(?:_([a-z0-9_]{1,32}))?")
 _CLAIMS = {"five_hour": "5h", "seven_day": "7d"}
 _UNITS = {"h": "hour", "d": "day"}
+_ONE_MODEL = frozenset({"oi", "overage_included"})
+"""A window of one model, which its name does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +125,11 @@ def _reason(window: str) -> str:
     match = _WINDOW.fullmatch(window)
     if not match:
         return "usage limit"
+    length = f"{match[1]}-{_UNITS[match[2]]}"
+    if match[3] in _ONE_MODEL:
+        return f"{length} limit of this model"
     of_model = f" {match[3].replace('_', ' ').capitalize()}" if match[3] else ""
-    return f"{match[1]}-{_UNITS[match[2]]}{of_model} limit"
+    return f"{length}{of_model} limit"
 
 
 def _window_limits(windows: Mapping[str, list[str]], now: float) -> tuple[Limit, ...]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from providers.health.arithmetic import (
+    CLOCK_SKEW,
     LEASE_MARGIN,
+    LEASE_SECONDS,
     PROBE_SECONDS,
     closed_until,
     probe_due,
@@ -17,6 +19,12 @@ from providers.routing import Settings
 MAX_WANTED = 1024
 """Keys with a wish for a probe; the oldest go first."""
 
+WISH_SECONDS = 3600.0
+"""A worker that no call has been turned away from for so long asks for no more leases."""
+
+YIELD_SECONDS = 2.0
+"""How long a lease that has run out is left to workers whose calls are more recent."""
+
 
 class Probes:
     """The leases of one worker.
@@ -26,14 +34,14 @@ class Probes:
     """
 
     def __init__(self) -> None:
-        self._wanted: dict[HealthKey, None] = {}
+        self._wanted: dict[HealthKey, float] = {}
         self._granted: dict[HealthKey, float] = {}
         self._under_way: dict[HealthKey, float] = {}
 
     def begin(self, closed: Sequence[HealthRow], settings: Settings, now: float) -> bool:
         """Use the leases of all the rows that close a target, or none of them."""
         if not self._granted or not all(self._is_ready(row, settings, now) for row in closed):
-            self._want(closed)
+            self._want(closed, now)
             return False
         for row in closed:
             self._wanted.pop(row.key, None)
@@ -49,9 +57,9 @@ class Probes:
             and probe_scheduled(row, settings, now)
         )
 
-    def _want(self, closed: Sequence[HealthRow]) -> None:
+    def _want(self, closed: Sequence[HealthRow], now: float) -> None:
         for row in closed:
-            self._wanted[row.key] = None
+            self._wanted[row.key] = now
         while len(self._wanted) > MAX_WANTED:
             del self._wanted[next(iter(self._wanted))]
 
@@ -73,10 +81,22 @@ class Probes:
             key: begun for key, begun in self._under_way.items() if now < begun + PROBE_SECONDS
         }
         due = []
-        for key in list(self._wanted):
+        for key, wished in list(self._wanted.items()):
             row = row_of(key)
-            if row is None or closed_until(row, settings, now) is None:
+            over = not -CLOCK_SKEW < now - wished < WISH_SECONDS
+            if over or row is None or closed_until(row, settings, now) is None:
                 del self._wanted[key]
-            elif key not in self._granted and probe_due(row, settings, now):
+            elif (
+                key not in self._granted
+                and probe_due(row, settings, now)
+                and not _is_left_to_others(row, wished, now)
+            ):
                 due.append(key)
         return due
+
+
+def _is_left_to_others(row: HealthRow, wished: float, now: float) -> bool:
+    """Whether to let others claim a lease that has just run out, for want of calls here."""
+    if now - wished <= LEASE_SECONDS or row.probe_until is None:
+        return False
+    return row.probe_until <= now < row.probe_until + YIELD_SECONDS

@@ -165,7 +165,7 @@ class RequestLogAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         ]
         if not shown:
             return NOTHING
-        arrow = format_html(' <span class="ccf-quiet">{}</span> ', "->")
+        arrow = format_html(' <span class="ccf-step ccf-quiet">{}</span> ', "->")
         return format_html_join(arrow, '<span class="ccf-step">{} {}</span>', shown)
 
     @admin.display(description=_("outcome"))

@@ -45,14 +45,14 @@ def to_upstream(headers: HeaderPairs) -> list[tuple[bytes, bytes]]:
 
     Upstreams are asked not to compress: the proxy looks at events as they pass.
     """
-    kept = without(headers, _NOT_TO_UPSTREAM | _named_by_connection(headers))
+    kept = _forwarded(headers, _NOT_TO_UPSTREAM)
     kept.append((b"accept-encoding", b"identity"))
     return kept
 
 
 def to_client(headers: HeaderPairs) -> list[tuple[bytes, bytes]]:
     """A provider's headers less what belongs to its connection to us, or to its own site."""
-    kept = without(headers, _NOT_TO_CLIENT | _named_by_connection(headers))
+    kept = _forwarded(headers, _NOT_TO_CLIENT)
     return [pair for pair in kept if not pair[0].startswith(b"x-ccf-")]
 
 
@@ -81,6 +81,9 @@ def encoded(headers: Iterable[tuple[str, str]]) -> dict[bytes, bytes]:
     }
 
 
-def _named_by_connection(headers: HeaderPairs) -> frozenset[bytes]:
-    values = (value for name, value in headers if name == b"connection")
-    return frozenset(name.strip().lower() for value in values for name in value.split(b","))
+def _forwarded(headers: HeaderPairs, unwanted: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+    """The headers less `unwanted` ones, and less those that `connection` names."""
+    named = [value for name, value in headers if name == b"connection"]
+    if named:
+        unwanted |= {name.strip().lower() for value in named for name in value.split(b",")}
+    return without(headers, unwanted)

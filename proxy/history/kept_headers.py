@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from proxy.redaction import redact_keys
 from proxy.wire import HeaderPairs
 
@@ -39,6 +41,7 @@ def kept_headers(headers: HeaderPairs) -> dict[str, str]:
     return kept
 
 
+@lru_cache(maxsize=1024)
 def is_kept(name: bytes) -> bool:
     """Whether a header of this name, in lower case, may be kept."""
     if any(part in name for part in NEVER):

@@ -11,6 +11,7 @@ from django.db import DataError, IntegrityError
 
 from providers.database import DatabaseThread
 from providers.events import emit
+from proxy import metrics
 from proxy.history.records import CallRecord
 from proxy.history.retention import prune_expired
 from proxy.history.rows import write_rows
@@ -87,9 +88,19 @@ class Logbook:
             self._news.clear()
             while self._waiting:
                 size = min(BATCH, len(self._waiting))
-                await self._flush([self._waiting.popleft() for _ in range(size)])
+                batch = [self._waiting.popleft() for _ in range(size)]
+                await self._count(batch)
+                await self._flush(batch)
             if self._close_asked.is_set():
                 return
+
+    async def _count(self, batch: list[CallRecord]) -> None:
+        """Once, whatever becomes of the rows."""
+        try:
+            await self._thread.run(metrics.observe, batch)
+        except Exception as error:  # the history is worth more than the figures about it
+            message = f"{type(error).__name__}: {error}"
+            emit("metrics.failed", level=logging.ERROR, message=message)
 
     async def _keep_house(self) -> None:
         """Delete what is too old. Between two batches the thread is free for new rows."""
@@ -132,6 +143,7 @@ class Logbook:
 
     def _lose(self, rows: int, why: str) -> None:
         self.lost += rows
+        metrics.rows_lost.inc(rows)
         emit("logbook.lost", level=logging.ERROR, rows=rows, total=self.lost, message=why)
 
     def _write_rows(self, batch: list[CallRecord]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 
 from django.db.models import F
 
@@ -15,12 +16,13 @@ from proxy.models import HourlyFigures, RequestLog
 Key = tuple[datetime.datetime, str]
 """The hour, in UTC, and a provider's name."""
 
+_BROKEN = RequestLog.Outcome.BROKEN.value
 ERRORS = frozenset(
     {
-        RequestLog.Outcome.FAILED,
-        RequestLog.Outcome.REFUSED,
-        RequestLog.Outcome.BROKEN,
-        RequestLog.Outcome.STOPPED,
+        RequestLog.Outcome.FAILED.value,
+        RequestLog.Outcome.REFUSED.value,
+        _BROKEN,
+        RequestLog.Outcome.STOPPED.value,
     }
 )
 """Outcomes that are not what the client came for."""
@@ -37,9 +39,11 @@ def add_figures(records: Iterable[CallRecord]) -> None:
 
     The keys are taken in order, so that two writers cannot wait for each other.
     """
-    for (hour, provider), counts in sorted(_figures(records).items()):
+    figures = _figures(records)
+    for hour, provider in sorted(figures):
         row = HourlyFigures.objects.filter(hour=hour, provider=provider)
-        grown = {name: F(name) + count for name, count in counts.items() if count}
+        sums = asdict(figures[hour, provider])
+        grown = {name: F(name) + count for name, count in sums.items() if count}
         if grown and not row.update(**grown):
             new = HourlyFigures(hour=hour, provider=provider)
             HourlyFigures.objects.bulk_create([new], ignore_conflicts=True)
@@ -51,36 +55,47 @@ def hour_of(time: float) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(time // 3600 * 3600, datetime.UTC)
 
 
-def _figures(records: Iterable[CallRecord]) -> dict[Key, Counter[str]]:
-    found: defaultdict[Key, Counter[str]] = defaultdict(Counter)
+@dataclass(slots=True)
+class _Sums:
+    """Of one hour at one provider: what is to be added to its row of `HourlyFigures`."""
+
+    calls: int = 0
+    fallbacks: int = 0
+    errors: int = 0
+    attempts: int = 0
+    failures: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_creation_tokens: int = 0
+
+    def add_call(self, record: CallRecord) -> None:
+        usage = record.usage
+        self.calls += 1
+        self.fallbacks += record.fell_back
+        self.errors += record.outcome in ERRORS
+        self.failures += record.outcome == _BROKEN  # its last attempt had begun well
+        self.input_tokens += counted(usage.input) or 0
+        self.output_tokens += counted(usage.output) or 0
+        self.cache_read_tokens += counted(usage.cache_read) or 0
+        self.cache_creation_tokens += counted(usage.cache_creation) or 0
+
+    def add_attempt(self, attempt: AttemptRecord) -> None:
+        if attempt.kind == "skipped" or attempt.result in _NO_ANSWER_DUE:
+            return
+        status = attempt.status
+        fine = status is not None and (200 <= status < 300 or status in _REQUESTS_FAULT)
+        self.attempts += 1
+        self.failures += not fine
+
+
+def _figures(records: Iterable[CallRecord]) -> dict[Key, _Sums]:
+    found: defaultdict[tuple[int, str], _Sums] = defaultdict(_Sums)
     for record in records:
         if record.path != MESSAGES:
             continue
-        hour = hour_of(record.time)
-        found[hour, record.provider].update(_of_call(record))
+        hour = int(record.time // 3600)
+        found[hour, record.provider].add_call(record)
         for attempt in record.attempts:
-            found[hour, attempt.provider].update(_of_attempt(attempt))
-        if record.outcome == RequestLog.Outcome.BROKEN:
-            # Its last attempt had begun well.
-            found[hour, record.provider]["failures"] += 1
-    return found
-
-
-def _of_call(record: CallRecord) -> dict[str, int]:
-    return {
-        "calls": 1,
-        "fallbacks": int(record.fell_back),
-        "errors": int(record.outcome in ERRORS),
-        "input_tokens": counted(record.usage.input) or 0,
-        "output_tokens": counted(record.usage.output) or 0,
-        "cache_read_tokens": counted(record.usage.cache_read) or 0,
-        "cache_creation_tokens": counted(record.usage.cache_creation) or 0,
-    }
-
-
-def _of_attempt(attempt: AttemptRecord) -> dict[str, int]:
-    if attempt.kind == "skipped" or attempt.result in _NO_ANSWER_DUE:
-        return {}
-    status = attempt.status
-    fine = status is not None and (200 <= status < 300 or status in _REQUESTS_FAULT)
-    return {"attempts": 1, "failures": int(not fine)}
+            found[hour, attempt.provider].add_attempt(attempt)
+    return {(hour_of(hour * 3600), provider): sums for (hour, provider), sums in found.items()}

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import orjson
 from django.db import connection, models, transaction
 from django.db.backends.utils import CursorWrapper
 
@@ -24,10 +25,12 @@ Row = dict[str, Any]
 def write_rows(batch: Iterable[CallRecord], *, keep_messages: bool = True) -> None:
     """Insert calls and their attempts and add them to the hourly figures, all or none."""
     records = list(batch)
+    as_time = connection.ops.adapt_datetimefield_value
     with transaction.atomic(), connection.cursor() as cursor:
         calls, attempts = [], []
         for key, record in zip(_new_keys(cursor, len(records)), records, strict=True):
-            calls.append(_call_row(key, record, keep_messages))
+            time = as_time(datetime.datetime.fromtimestamp(record.time, datetime.UTC))
+            calls.append(_call_row(key, time, record, keep_messages))
             for number, attempt in enumerate(record.attempts, start=1):
                 attempts.append(_attempt_row(key, number, attempt, keep_messages))
         _insert(cursor, RequestLog, calls)
@@ -65,12 +68,11 @@ def _insert(cursor: CursorWrapper, model: type[models.Model], rows: Sequence[Row
     cursor.executemany(statement, [tuple(row.values()) for row in rows])
 
 
-def _call_row(key: int, record: CallRecord, keep_message: bool) -> Row:
+def _call_row(key: int, time: Any, record: CallRecord, keep_message: bool) -> Row:
     usage = record.usage
-    moment = datetime.datetime.fromtimestamp(record.time, datetime.UTC)
     return {
         "id": key,
-        "time": connection.ops.adapt_datetimefield_value(moment),
+        "time": time,
         "request_id": record.request_id,
         "path": record.path[:200],
         "session_id": record.session_id[:128],
@@ -114,9 +116,9 @@ def _attempt_row(call: int, number: int, attempt: AttemptRecord, keep_message: b
         "repairs": json.dumps(attempt.repairs) if attempt.repairs else "[]",
         "unmodified": attempt.unmodified,
         "body_hash": attempt.body_hash,
-        "headers": json.dumps({n: _clean(v, 200) for n, v in attempt.headers.items()})
-        if attempt.headers
-        else "{}",
+        "headers": orjson.dumps(
+            {name: _clean(value, 200) for name, value in attempt.headers.items()}
+        ).decode(),
     }
 
 
@@ -126,4 +128,6 @@ def _ms(seconds: float) -> int:
 
 def _clean(text: str, length: int) -> str:
     """Text that every database takes: no NUL, no lone surrogate, bounded."""
+    if text.isascii() and "\0" not in text:
+        return text[:length]
     return text.replace("\0", "").encode("utf-8", "replace").decode()[:length]

@@ -32,6 +32,23 @@ TEMPLATE = INVALID | {500}
 
 
 @dataclass(frozen=True, slots=True)
+class ScaledImage:
+    """An image made smaller."""
+
+    media_type: str
+    data: bytes = field(repr=False)
+
+
+Scale = Callable[[bytes, int | None, int | None], ScaledImage | None]
+"""Scales an image down to a longest side in pixels and a weight in bytes, None for no such limit.
+None if it cannot."""
+
+
+def unable_to_scale(data: bytes, longest_side: int | None, most_bytes: int | None) -> None:
+    """Stands for having no image library at hand."""
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """What a repair may change.
 
@@ -39,11 +56,13 @@ class Draft:
     model that the client asked for. `headers` are the client's. `profile` holds
     overrides, key by key, of the provider's profile: repairs for OpenAI-format
     providers turn its switches, and the request is converted once more.
+    `scale` is no part of it, but a tool that is handed in: repairs themselves decode no images.
     """
 
     document: Document = field(repr=False)
     headers: HeaderPairs = field(default=(), repr=False)
     profile: Mapping[str, Any] = field(default_factory=dict)
+    scale: Scale = field(default=unable_to_scale, repr=False, compare=False)
 
 
 class Repair(Protocol):

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from providers.routing import Target
 from proxy.call import Call
-from proxy.rectifiers.base import Draft
+from proxy.rectifiers.base import Draft, Scale, unable_to_scale
 
 
-def draft_of(call: Call) -> Draft:
+def draft_of(call: Call, scale: Scale = unable_to_scale) -> Draft:
     """What the client sent, decoded. Every attempt starts from it."""
-    return Draft(call.document(), call.headers)
+    return Draft(call.document(), call.headers, scale=scale)
 
 
 def redrafted(call: Call, target: Target, original: Draft, draft: Draft) -> tuple[Call, Target]:

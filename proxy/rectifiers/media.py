@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,19 +18,27 @@ BLIND = "[image omitted: the current model cannot view images]"
 TOO_LARGE = "[image omitted: too large for this provider]"
 MEDIA_KINDS = frozenset({"image", "document"})
 HEADER_BYTES = 65_536
+MAX_SCALED_PIXELS = 200_000_000
+"""Of one request. Scaling so many takes some seconds; further images become a text."""
 
 
 def replace_images(document: Document, unwanted: Callable[[Block], bool], text: str) -> Document:
     """The document with the unwanted images, also those in tool results, replaced by a text."""
+    return map_media(document, lambda block: instead(block, text) if unwanted(block) else block)
 
-    def change(block: Block) -> Block:
-        if kind(block) not in MEDIA_KINDS or not unwanted(block):
-            return block
-        placeholder: Block = {"type": "text", "text": text}
-        mark = block.get("cache_control")
-        return placeholder if mark is None else {**placeholder, "cache_control": mark}
 
-    return map_blocks(document, change, nested=True)
+def map_media(document: Document, change: Callable[[Block], Block]) -> Document:
+    """The document with its images and documents rewritten, also those in tool results."""
+    return map_blocks(
+        document, lambda block: change(block) if kind(block) in MEDIA_KINDS else block, nested=True
+    )
+
+
+def instead(block: Block, text: str) -> Block:
+    """A text in place of an image."""
+    placeholder: Block = {"type": "text", "text": text}
+    mark = block.get("cache_control")
+    return placeholder if mark is None else {**placeholder, "cache_control": mark}
 
 
 def is_image(block: Block) -> bool:
@@ -70,12 +78,13 @@ def _bytes(block: Block) -> int:
     return len(_data(block)) * 3 // 4
 
 
-def _longest_side(block: Block) -> int:
+def _size(block: Block) -> tuple[int, int]:
+    """Width and height, (0, 0) if they cannot be told."""
     try:
         head = b64decode(_data(block)[: HEADER_BYTES * 4 // 3], validate=False)
     except (Base64Error, ValueError):
-        return 0
-    return max(image_size(head) or (0, 0))
+        return 0, 0
+    return image_size(head) or (0, 0)
 
 
 _PIXELS = re.compile(r"exceeds? max allowed size[^\n]*?:? (?P<most>\d+) pixels", re.IGNORECASE)
@@ -87,20 +96,50 @@ _PLACE = re.compile(
 
 
 def _shrink(draft: Draft, said: str, target: Target) -> Draft | None:
-    """Replaces what is over the limit; else the image that was named; else the older half.
-
-    There is no image library here: an image that does not fit cannot be scaled.
-    """
+    """Scales down what is over the limit; else the image that was named; else the older half."""
     images = list(media_of(draft.document, frozenset({"image"})))
     unwanted: list[Block] = []
+    side = weight = None
     if found := _PIXELS.search(said):
-        unwanted = [image for image in images if _longest_side(image) > int(found["most"])]
+        side = int(found["most"])
+        unwanted = [image for image in images if max(_size(image)) > side]
     elif found := _WEIGHT.search(said):
-        most = float(found["mb"]) * 1024 * 1024
-        unwanted = [image for image in images if len(_data(image)) > most]
+        weight = int(float(found["mb"]) * 1024 * 1024)
+        unwanted = [image for image in images if len(_data(image)) > weight]
     if not unwanted and (named := _named(draft.document, said)) is not None:
         unwanted = [named]
-    return _without(draft, unwanted or _older_half(images))
+    unwanted = unwanted or _older_half(images)
+    # The limit is one of the base64 text, which is a third longer than what it stands for.
+    smaller = _scaled(draft, unwanted, side, weight and weight * 3 // 4)
+    document = map_media(draft.document, lambda block: smaller.get(id(block), block))
+    return with_document(draft, document)
+
+
+def _scaled(
+    draft: Draft, images: list[Block], side: int | None, weight: int | None
+) -> dict[int, Block]:
+    """What is to stand in place of each of these images, by their identity."""
+    smaller: dict[int, Block] = {}
+    pixels = 0
+    for image in images:
+        width, height = _size(image)
+        pixels += width * height
+        within_bounds = width * height > 0 and pixels <= MAX_SCALED_PIXELS
+        scaled = draft.scale(_decoded(image), side, weight) if within_bounds else None
+        if scaled is None:
+            smaller[id(image)] = instead(image, TOO_LARGE)
+        else:
+            data = b64encode(scaled.data).decode()
+            source = {**image["source"], "media_type": scaled.media_type, "data": data}
+            smaller[id(image)] = {**image, "source": source}
+    return smaller
+
+
+def _decoded(block: Block) -> bytes:
+    try:
+        return b64decode(_data(block), validate=False)
+    except (Base64Error, ValueError):
+        return b""
 
 
 def _named(document: Document, said: str) -> Block | None:
@@ -163,7 +202,7 @@ IMAGES_UNSUPPORTED = Rule(
 )
 IMAGES_TOO_LARGE = Rule(
     name="images_too_large",
-    label="Replace images that are too large",
+    label="Scale down images that are too large",
     formats=BOTH,
     statuses=MEDIA,
     says=wording(

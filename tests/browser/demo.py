@@ -132,7 +132,7 @@ def _call(number: int, moment: float, limited: bool, chance: random.Random) -> C
 def _steps(limited: bool, chance: random.Random) -> list[tuple[str, int, float]]:
     answer = 0.4 + chance.random() * 1.9
     if limited or chance.random() < 0.06:
-        if chance.random() < 0.06:
+        if chance.random() < 0.14:
             last = 200 if chance.random() < 0.6 else 529
             return [
                 ("anthropic-primary", 429, 0.19),

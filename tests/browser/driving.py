@@ -82,6 +82,10 @@ class Browser:
     def all(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
+    def click(self, selector: str) -> None:
+        """As soon as it is there: the page may still be loading."""
+        self.until(lambda: self.one(selector)).click()
+
     def link(self, text: str) -> WebElement:
         return self.driver.find_element(By.LINK_TEXT, text)
 

@@ -12,7 +12,8 @@ from providers.database_command import DatabaseCommand
 from providers.health import HealthTable
 from providers.health_store import read_rows
 from providers.loading import load_snapshot
-from proxy.status import provider_lines
+from providers.models import Provider
+from proxy.status import provider_lines, unasked_line
 
 
 class Command(DatabaseCommand):
@@ -24,13 +25,16 @@ class Command(DatabaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         snapshot, table, now = load_snapshot(), HealthTable(), time.time()
         table.load(read_rows(), snapshot.settings, now)
-        lines = provider_lines(snapshot.providers, table, snapshot.settings, now)
+        asked = provider_lines(snapshot.providers, table, snapshot.settings, now)
+        by_name = {line["name"]: line for line in asked}
+        rows = Provider.objects.order_by("position", "pk").values_list("name", "enabled")
+        lines = [by_name.get(name) or unasked_line(name, enabled=on) for name, on in rows]
         if options["json"]:
             self.stdout.write(json.dumps(lines, indent=2))
             return
         for line in lines:
             self.stdout.write(f"{line['name']:<30} {_words(line)}")
-        if not lines:
+        if not asked:
             self.stdout.write("No provider is enabled.")
 
 
