@@ -178,7 +178,7 @@ def printed(*arguments: str) -> str:
 async def test_the_command_shows_what_the_workers_know() -> None:
     clock = Clock()
     async with (
-        FakeProvider(used_up(clock.now + 2 * HOUR)) as up,
+        FakeProvider(used_up(clock.now + 2 * HOUR - 30)) as up,
         FakeProvider(refuse(500)) as failing,
         FakeProvider(ok()) as other,
     ):
