@@ -60,6 +60,7 @@ class _Conversation:
     record: CallRecord
     settings: Settings
     budget: Deadline
+    fitting: Fitting
 
 
 class Relay:
@@ -85,7 +86,7 @@ class Relay:
             raise NoProvider(nobody_to_ask(call))
         caller = Caller(call.credential, call.session_id, call.agent_id)
         budget = Deadline.after(settings.call_budget, "call budget")
-        conversation = _Conversation(call, caller, record, settings, budget)
+        conversation = _Conversation(call, caller, record, settings, budget, Fitting(call))
         while True:
             result = await self._ask_all(conversation, targets)
             if isinstance(result, Answer):
@@ -102,15 +103,12 @@ class Relay:
         decisions = self._health.admit(targets, conversation.caller)
         spare = [d for d in decisions if d.avoided and not d.allowed and not d.closed]
         left = sum(d.allowed for d in decisions) + len(spare)
-        final, fitting = FinalError(), Fitting(conversation.call)
+        final, fitting = FinalError(), conversation.fitting
         try:
             queue = [(d, d.allowed) for d in decisions] + [(d, True) for d in spare]
             for decision, asked in queue:
                 if not asked:
                     note_skip(conversation.record, decision, decision.reason)
-                    if reply := said_again(decision.closed, decision.at):
-                        said = said_by(UpstreamRefused(reply), conversation.call, decision.target)
-                        final.add_unasked(reply, decision.target.provider, said)
                     continue
                 left -= 1
                 if misfit := fitting.misfit(decision.target.provider):
@@ -125,6 +123,7 @@ class Relay:
             self._health.release(decisions)
         if final.is_empty and (overflow := fitting.overflow()):
             final.add(overflow, targets[-1].provider, overflow.message)
+        _add_known_limits(conversation.call, decisions, final)
         return final
 
     async def _ask_or_collect(
@@ -150,7 +149,7 @@ class Relay:
     ) -> Answer:
         """One target: repaired where that helps, retried where nobody else could answer at once."""
         record, now = conversation.record, self._health.now()
-        target = self._knowledge.informed(decision.target, now)
+        target = conversation.fitting.fitted(self._knowledge.informed(decision.target, now))
         mending = Mending(
             prepared(conversation.call, target, self._knowledge), target, conversation.settings
         )
@@ -228,6 +227,14 @@ class Relay:
             reply.stream, decision.target.provider.limits, ending.on_end, ending.on_data
         )
         return Answer(reply.status, [*reply.headers, *our_headers(record)], chunks=chunks)
+
+
+def _add_known_limits(call: Call, decisions: list[Decision], final: FinalError) -> None:
+    """Whoever was skipped because of a limit of this client has failed as well."""
+    for decision in decisions:
+        if not decision.allowed and (reply := said_again(decision.closed, decision.at)):
+            said = said_by(UpstreamRefused(reply), call, decision.target)
+            final.add_unasked(reply, decision.target.provider, said)
 
 
 def _pauses(target: Target, decision: Decision, is_last: bool) -> Iterator[float]:
