@@ -336,6 +336,12 @@ OPENAI_REFUSALS = [
     ),
     ("null_content", "messages.2.content must not be null"),
     ("null_content", "Invalid value for 'content': expected a string, got null."),
+    (
+        "null_content",
+        "7 validation errors:\n  {'type': 'string_type', 'loc': ('body', 'messages', 1, "
+        "'ChatCompletionRequestAssistantMessage', 'content'), 'msg': 'Input should be a valid "
+        "string', 'input': None}",
+    ),
     ("forced_tool_choice", "Thinking mode does not support this tool_choice"),
     ("forced_tool_choice", "tool_choice 'required' is not supported"),
     (
