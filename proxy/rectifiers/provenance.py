@@ -74,10 +74,17 @@ class SignatureWatch:
         index = _last_index(events)
         if not index or index == self._unsigned:
             return []  # nothing but pings and the end is without an index
-        start = events.rfind(b"content_block_start")
-        is_thinking = start < 0 or b'thinking"' in events[start : events.find(b"\n", start)]
-        self._unsigned = b"" if is_thinking else index
+        start = events.rfind(_BLOCK_START)
+        self._unsigned = b"" if start < 0 or b'thinking"' in _line_at(events, start) else index
         return signatures_passing(events)
+
+
+_BLOCK_START = b'"content_block_start"'
+"""With its quotation marks: in a text that speaks of it they are escaped."""
+
+
+def _line_at(events: bytes, at: int) -> bytes:
+    return events[events.rfind(b"\n", 0, at) + 1 : events.find(b"\n", at)]
 
 
 def _last_index(events: bytes) -> bytes:
