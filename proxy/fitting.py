@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
+from types import MappingProxyType
 
-from providers.routing import ProviderSpec
+from providers.routing import ProviderSpec, Target
 from proxy.answers import JSON
 from proxy.call import Call
 from proxy.errors import error_body
@@ -30,6 +32,22 @@ class Fitting:
             return ""
         self._largest = max(self._largest, window)
         return f"does not fit: about {estimate} tokens, {window} maximum"
+
+    def fitted(self, target: Target) -> Target:
+        """The target, told to ask for no more output than its context has room for.
+
+        What goes to a client-credential provider stays the client's in any case.
+        """
+        provider = target.provider
+        if provider.context_window is None or provider.uses_client_credentials:
+            return target
+        known = provider.profile.get("max_output_tokens")
+        asked = min(filter(None, (self._figures[1], known)), default=None)
+        most = fits(self._figures[0], asked, provider.context_window, None).max_tokens
+        if most is None or most == asked:
+            return target
+        profile = MappingProxyType({**provider.profile, "max_output_tokens": most})
+        return replace(target, provider=replace(provider, profile=profile))
 
     def overflow(self) -> ErrorReply | None:
         """What makes Claude Code compact its conversation; None if nobody was too small."""

@@ -60,6 +60,7 @@ class _Conversation:
     record: CallRecord
     settings: Settings
     budget: Deadline
+    fitting: Fitting
 
 
 class Relay:
@@ -85,7 +86,7 @@ class Relay:
             raise NoProvider(nobody_to_ask(call))
         caller = Caller(call.credential, call.session_id, call.agent_id)
         budget = Deadline.after(settings.call_budget, "call budget")
-        conversation = _Conversation(call, caller, record, settings, budget)
+        conversation = _Conversation(call, caller, record, settings, budget, Fitting(call))
         while True:
             result = await self._ask_all(conversation, targets)
             if isinstance(result, Answer):
@@ -102,7 +103,7 @@ class Relay:
         decisions = self._health.admit(targets, conversation.caller)
         spare = [d for d in decisions if d.avoided and not d.allowed and not d.closed]
         left = sum(d.allowed for d in decisions) + len(spare)
-        final, fitting = FinalError(), Fitting(conversation.call)
+        final, fitting = FinalError(), conversation.fitting
         try:
             queue = [(d, d.allowed) for d in decisions] + [(d, True) for d in spare]
             for decision, asked in queue:
@@ -150,7 +151,7 @@ class Relay:
     ) -> Answer:
         """One target: repaired where that helps, retried where nobody else could answer at once."""
         record, now = conversation.record, self._health.now()
-        target = self._knowledge.informed(decision.target, now)
+        target = conversation.fitting.fitted(self._knowledge.informed(decision.target, now))
         mending = Mending(
             prepared(conversation.call, target, self._knowledge), target, conversation.settings
         )

@@ -487,6 +487,32 @@ def test_a_prompt_that_quotes_a_refusal_is_not_heard() -> None:
         assert names(refusal("bad", body=body), ANTHROPIC) == []
 
 
+QUOTING = [
+    "1 validation error for Request\nx\n  Input should be a valid string "
+    "[type=string_type, input_value={'text': '%s'}, input_type=dict]",
+    "[{'type': 'missing', 'loc': ('body', 'x'), 'msg': 'Field required', 'input': {'text': '%s'}}]",
+    "[{'type': 'missing', 'loc': ('body', 'x'), 'msg': 'Field required', 'input': {'text': '%s'",
+]
+
+
+@pytest.mark.parametrize("quoting", QUOTING)
+@pytest.mark.parametrize(("format", "name", "message"), EVERY)
+def test_nor_is_one_that_a_validator_quotes_in_its_message(
+    format: WireFormat, name: str, message: str, quoting: str
+) -> None:
+    words = message.replace("'", "").replace("\n", " ").replace("\\", "")
+    assert names(refusal(quoting % words, body=b""), format) == []
+
+
+def test_a_list_as_python_writes_it_is_read() -> None:
+    found = [
+        {"loc": ("body", "stream_options"), "msg": "Extra inputs are not permitted", "input": "x"}
+    ]
+    assert names(refusal(repr(found), body=b""), OPENAI) == ["unsupported_parameter"]
+    nested = "[" * 5000
+    assert heard(refusal(nested, body=b"")) == nested[:4000]
+
+
 def test_the_status_inside_a_200_counts() -> None:
     error = refusal("invalid beta flag")
     assert "beta_header" in names(replace(error, upstream_status=200), ANTHROPIC)

@@ -11,7 +11,9 @@ from asgiref.sync import sync_to_async
 from django.apps import apps
 
 from providers.models import ConfigurationVersion, LearnedFact, Provider
+from proxy.formats.estimate import estimate_input_tokens
 from proxy.models import Attempt, RequestLog
+from proxy.rectifiers.fit import MARGIN
 from tests.openai_dialect import completion
 from tests.proxy import (
     WITH_DATABASE,
@@ -472,6 +474,28 @@ async def test_a_call_that_fits_nobody_who_could_answer_is_told_so_that_claude_c
             assert told == f"prompt is too long: {number} tokens > 8000 maximum"
             assert 8000 < int(number) < 100_000
             assert (len(up.requests), small.requests) == (1, [])
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_no_more_output_is_asked_for_than_the_context_has_room_for(streaming: bool) -> None:
+    spoken = message(completion({"content": "Hello"}))
+    async with FakeProvider(refuse(529)) as up, FakeProvider(refuse(529)) as other:
+        async with FakeProvider(refuse(529), spoken) as llm:
+            providers = (
+                primary(up, context_window=200_000),
+                fallback(other, context_window=150_000, max_output_tokens=64_000),
+                chat(llm, context_window=131_072, profile={"max_output_tokens": 100_000}),
+            )
+            async with running_proxy(*providers) as proxy:
+                turns = [{"role": "user", "content": "word " * 70_000}]
+                prompt = estimate_input_tokens({"messages": turns})
+                await proxy.call(body_of(streaming, max_tokens=100_000, messages=turns))
+                asked = [document(p.requests[0])["max_tokens"] for p in (up, other, llm)]
+                assert asked == [100_000, 150_000 - prompt - MARGIN, 131_072 - prompt - MARGIN]
+                # What fits is asked for as it is.
+                await proxy.call(body_of(streaming, max_tokens=60_000))
+                assert document(other.requests[1])["max_tokens"] == 60_000
+                assert document(llm.requests[1])["max_tokens"] == 60_000
 
 
 async def test_more_output_than_a_provider_can_give_is_not_asked_for() -> None:

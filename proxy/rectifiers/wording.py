@@ -9,8 +9,9 @@ spelling. Keys that echo the request (`input` of a validation error,
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -31,6 +32,8 @@ _SPOKEN = frozenset(
     }
 )  # fmt: skip
 _QUOTES = str.maketrans("", "", "\"'`\\“”‘’")
+_ECHO = re.compile(r"\binput_value=.*?(?=, input_type=|$)|['\"]input['\"]: .*", re.DOTALL)
+"""What a validator quotes of the request, where that is not a key but a part of the text."""
 _SPACE = re.compile(r"(?:\s|\\[nrt])+")
 
 
@@ -63,11 +66,11 @@ def _statements(value: Any, depth: int) -> Iterator[str]:
         return
     if isinstance(value, str):
         yield from _text(value, depth)
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for item in value:
             yield from _statements(item, depth + 1)
     elif isinstance(value, dict):
-        if isinstance(value.get("loc"), list) and isinstance(value.get("msg"), str):
+        if isinstance(value.get("loc"), list | tuple) and isinstance(value.get("msg"), str):
             yield _located(value["loc"], value["msg"])
             return
         for key, item in value.items():
@@ -78,16 +81,24 @@ def _statements(value: Any, depth: int) -> Iterator[str]:
 def _text(value: str, depth: int) -> Iterator[str]:
     if value.lstrip()[:1] in ("{", "["):
         try:
-            nested = orjson.loads(value)
-        except orjson.JSONDecodeError:
+            nested = _structure(value)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
             pass
         else:
             yield from _statements(nested, depth + 1)
             return
-    yield value
+    yield _ECHO.sub("", value)
 
 
-def _located(location: list[Any], message: str) -> str:
+def _structure(value: str) -> Any:
+    """JSON, or a list as Python writes it: vLLM puts those of FastAPI into its messages."""
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return ast.literal_eval(value.strip())
+
+
+def _located(location: Sequence[Any], message: str) -> str:
     """A validation error of FastAPI in the words of Anthropic's: `path.to.field: message`."""
     path = [str(part) for part in location if part != "body"]
     return f"{'.'.join(path)}: {message}"
