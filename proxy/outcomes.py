@@ -158,13 +158,9 @@ class FinalError:
         `said` is the same for the history, without secrets.
         """
         self._reached += 1
+        self._said.append((reply, said))
         if reply.context_overflow:
             self._overflow.append(reply)
-        self.add_unasked(reply, provider, said)
-
-    def add_unasked(self, reply: ErrorReply, provider: ProviderSpec, said: str = "") -> None:
-        """What a provider has said before, and would say again: it was not reached."""
-        self._said.append((reply, said))
         if is_used_up(reply, provider):
             self._used_up = reply
         if rejects_our_key(reply, provider):
@@ -173,6 +169,13 @@ class FinalError:
             self._eligible = reply
         else:
             self._other = reply
+
+    def add_unasked(self, reply: ErrorReply, provider: ProviderSpec, said: str = "") -> None:
+        """In the end, what a provider that was not asked has said when it reached its limit."""
+        self._said.append((reply, said))
+        if is_used_up(reply, provider):
+            self._used_up = self._used_up or reply
+        self._eligible = self._eligible or reply
 
     @property
     def is_empty(self) -> bool:

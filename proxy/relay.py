@@ -109,9 +109,6 @@ class Relay:
             for decision, asked in queue:
                 if not asked:
                     note_skip(conversation.record, decision, decision.reason)
-                    if reply := said_again(decision.closed, decision.at):
-                        said = said_by(UpstreamRefused(reply), conversation.call, decision.target)
-                        final.add_unasked(reply, decision.target.provider, said)
                     continue
                 left -= 1
                 if misfit := fitting.misfit(decision.target.provider):
@@ -126,6 +123,7 @@ class Relay:
             self._health.release(decisions)
         if final.is_empty and (overflow := fitting.overflow()):
             final.add(overflow, targets[-1].provider, overflow.message)
+        _add_known_limits(conversation.call, decisions, final)
         return final
 
     async def _ask_or_collect(
@@ -227,6 +225,14 @@ class Relay:
             reply.stream, decision.target.provider.limits, ending.on_end, ending.on_data
         )
         return Answer(reply.status, [*reply.headers, *our_headers(record)], chunks=chunks)
+
+
+def _add_known_limits(call: Call, decisions: list[Decision], final: FinalError) -> None:
+    """Whoever was skipped because of a limit of this client has failed as well."""
+    for decision in decisions:
+        if not decision.allowed and (reply := said_again(decision.closed, decision.at)):
+            said = said_by(UpstreamRefused(reply), call, decision.target)
+            final.add_unasked(reply, decision.target.provider, said)
 
 
 def _pauses(target: Target, decision: Decision, is_last: bool) -> Iterator[float]:

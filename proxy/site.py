@@ -63,8 +63,15 @@ class ProxySite(AdminSite):
     ) -> TemplateResponse:
         from proxy.admin.dashboard import dashboard
 
-        figures = dashboard(request, time.time())
-        return super().index(request, {**figures, **(extra_context or {})})
+        context = {**dashboard(request, time.time()), "others": self.others(request)}
+        return super().index(request, {**context, **(extra_context or {})})
+
+    def others(self, request: HttpRequest) -> list[tuple[str, Any]]:
+        """(address, name) of what this user may see and the navigation does not lead to."""
+        known = {url for url, _label, _current in navigation(request)}
+        models = [model for app in self.get_app_list(request) for model in app["models"]]
+        urls = [(model["admin_url"], model["name"]) for model in models if model["admin_url"]]
+        return [(url, name) for url, name in urls if url not in known]
 
     def connect(self, request: HttpRequest) -> TemplateResponse:
         """The lines to paste, with a placeholder for the token."""

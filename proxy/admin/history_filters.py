@@ -49,7 +49,8 @@ class Filter(admin.SimpleListFilter):
     """One of a form's choices: an empty value, which a form sends for it, is none."""
 
     def value(self) -> str | None:
-        return super().value() or None
+        # PostgreSQL takes no NUL, not even to look for one.
+        return (super().value() or "").replace("\0", "") or None
 
 
 class RecentValueFilter(Filter):

@@ -122,8 +122,14 @@ def _tiles(whole: Figures, begin: int, end: int) -> list[Tile]:
             _("Tokens in"),
             compact(whole.prompt_tokens),
             _("%s from caches") % percent(whole.cache_read_tokens, whole.prompt_tokens),
+            history_link(**filters),
         ),
-        Tile(_("Tokens out"), compact(whole.output_tokens), _("written by models")),
+        Tile(
+            _("Tokens out"),
+            compact(whole.output_tokens),
+            _("written by models"),
+            history_link(**filters),
+        ),
     ]
 
 

@@ -12,15 +12,12 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AddIndex(
             model_name='requestlog',
-            index=models.Index(fields=['provider', 'time'], name='call_provider_time'),
+            index=models.Index(fields=['time', 'provider', 'model', 'token', 'path'], name='call_by_time'),
         ),
-        migrations.AddIndex(
+        migrations.AlterField(
             model_name='requestlog',
-            index=models.Index(fields=['model', 'time'], name='call_model_time'),
-        ),
-        migrations.AddIndex(
-            model_name='requestlog',
-            index=models.Index(fields=['token', 'time'], name='call_token_time'),
+            name='time',
+            field=models.DateTimeField(verbose_name='time'),
         ),
         migrations.AddIndex(
             model_name='requestlog',

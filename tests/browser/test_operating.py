@@ -56,6 +56,7 @@ def test_an_operator_sets_up_a_provider_and_watches_a_call(
     installation: Installation, browser: Browser, upstream: FakeProvider
 ) -> None:
     browser.look()
+    browser.complaints()  # those of other tests: there are pages that are not there
     _add_from_a_preset(browser, upstream)
     _test_it_before_saving(browser, upstream)
     browser.click("input[name=_save]")
