@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import suppress
+from pathlib import Path
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 _OWNER = "CCF_METRICS_OWNER"
@@ -21,6 +23,12 @@ def prepare(parent: str | None) -> None:
         return
     path = tempfile.mkdtemp(prefix="fallbackproxy-metrics-", dir=parent)
     os.environ.update({DIRECTORY: path, _OWNER: str(os.getpid())})
+
+
+def restore() -> None:
+    """Make it again if somebody has tidied it away: a worker that does not find it cannot start."""
+    with suppress(OSError):
+        Path(os.environ[DIRECTORY]).mkdir(mode=0o700, exist_ok=True)
 
 
 def forget_worker(pid: int) -> None:

@@ -36,6 +36,10 @@ worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa:
 counts.prepare(worker_tmp_dir)
 
 
+def pre_fork(server: object, worker: object) -> None:
+    counts.restore()
+
+
 def child_exit(server: object, worker: Any) -> None:
     counts.forget_worker(worker.pid)
 

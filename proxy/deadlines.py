@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
+from time import monotonic
 from typing import NamedTuple
 
 
 class Deadline(NamedTuple):
-    """`limit` names it for people, `seconds` is its length, `at` is on the event loop's clock."""
+    """`limit` names it for people, `seconds` is its length, `at` is on the event loop's clock.
+
+    That clock is `monotonic`. To ask the loop itself takes a system call: to find the running
+    one, Python looks whether the process has forked.
+    """
 
     limit: str
     seconds: float
@@ -15,7 +19,7 @@ class Deadline(NamedTuple):
 
     @classmethod
     def after(cls, seconds: float, limit: str) -> Deadline:
-        return cls(limit, seconds, asyncio.get_running_loop().time() + seconds)
+        return cls(limit, seconds, monotonic() + seconds)
 
     def or_earlier(self, other: Deadline | None) -> Deadline:
         return other if other is not None and other.at < self.at else self
@@ -23,8 +27,8 @@ class Deadline(NamedTuple):
     @property
     def remaining(self) -> float:
         """Seconds, negative when it has passed."""
-        return self.at - asyncio.get_running_loop().time()
+        return self.at - monotonic()
 
     @property
     def passed(self) -> bool:
-        return asyncio.get_running_loop().time() >= self.at
+        return monotonic() >= self.at

@@ -7,7 +7,7 @@ Code takes an invented end for a complete answer.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from providers.routing import TimeLimits
 from proxy.attempt import OpenStream, read_on
@@ -51,30 +51,51 @@ class CommittedStream:
         self._on_end = on_end
         self._on_data = on_data
         self._ended = False
-        self._data = self._chunks()
+        self._data = self._relayed()
 
-    def __aiter__(self) -> CommittedStream:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            data = await anext(self._data)
-        except StopAsyncIteration:
-            self._at_upstream_end()
-            raise
-        except UpstreamFailure as failure:
-            self._end(failure)
-            raise StreamBroken(failure.message) from failure
-        except Exception:
-            self._end(ProxyError("the proxy failed on this stream; see its log"))
-            raise
-        self._on_data(data)
-        return data
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._data
 
     async def aclose(self) -> None:
         """Nobody listens any more. After the last event that is a proper end all the same."""
         self._end(None if self._stream.reader.complete else ClientGone())
         await self._data.aclose()
+
+    async def _relayed(self) -> AsyncGenerator[bytes, None]:
+        data, ended = self._stream.held, self._stream.ended
+        self._stream.held = b""
+        while True:
+            if data:
+                self._on_data(data)
+                yield data
+            if ended:
+                break
+            if data is not PING:  # through a ping the provider's silence goes on
+                idle = Deadline.after(self._limits.idle, "idle")
+            try:
+                data, ended = await self._read_on(idle)
+            except UpstreamFailure as failure:
+                self._end(failure)
+                raise StreamBroken(failure.message) from failure
+            except Exception:
+                self._end(ProxyError("the proxy failed on this stream; see its log"))
+                raise
+        self._at_upstream_end()
+
+    async def _read_on(self, idle: Deadline) -> tuple[bytes, bool]:
+        """The client's next bytes, and whether the stream is over; a ping in a long silence."""
+        exchange, reader = self._stream.exchange, self._stream.reader
+        while True:
+            pings = reader.pings
+            limit = Deadline.after(PING_SECONDS, "ping").or_earlier(idle) if pings else idle
+            try:
+                data, ended = await read_on(exchange, reader, limit)
+            except TimeLimitExceeded as silence:
+                if silence.limit != "ping":
+                    raise
+                return PING, False
+            if data or ended:
+                return data, ended
 
     def _at_upstream_end(self) -> None:
         reader = self._stream.reader
@@ -92,25 +113,3 @@ class CommittedStream:
             self._ended = True
             self._stream.exchange.abandon()
             self._on_end(failure)
-
-    async def _chunks(self) -> AsyncGenerator[bytes, None]:
-        data, ended = self._stream.held, self._stream.ended
-        self._stream.held = b""
-        while True:
-            if data:
-                yield data
-            if ended:
-                return
-            idle = Deadline.after(self._limits.idle, "idle")
-            data, ended = b"", False
-            while not data and not ended:
-                if not self._stream.reader.pings:
-                    data, ended = await read_on(self._stream.exchange, self._stream.reader, idle)
-                    continue
-                try:
-                    ping = Deadline.after(PING_SECONDS, "ping").or_earlier(idle)
-                    data, ended = await read_on(self._stream.exchange, self._stream.reader, ping)
-                except TimeLimitExceeded as silence:
-                    if silence.limit != "ping":
-                        raise
-                    yield PING

@@ -68,6 +68,7 @@ class Reply:
 
     __slots__ = (
         "_connection",
+        "_loop",
         "_parts",
         "_size",
         "_timer",
@@ -85,6 +86,7 @@ class Reply:
         self.complete = False
         self.error: ConnectionBroken | None = None
         self._connection = connection
+        self._loop = connection.loop
         self._parts: list[bytes] = []
         self._size = 0
         self._waiter: asyncio.Future[None] | None = None
@@ -127,9 +129,8 @@ class Reply:
 
     def add(self, part: bytes) -> None:
         self._parts.append(part)
-        was_full = self.is_full
-        self._size += len(part)
-        if self.is_full and not was_full:
+        before, self._size = self._size, self._size + len(part)
+        if before < HIGH_WATER <= self._size:
             self._connection.pause()
         self.wake()
 
@@ -149,13 +150,12 @@ class Reply:
             self._waiter.set_result(None)
 
     async def _wait(self, until: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._waiter = waiter = loop.create_future()
+        self._waiter = waiter = self._loop.create_future()
         self._until = until
         if self._timer is not None and self._timer.when() > until:
             self._stop_timer()
         if self._timer is None:
-            self._timer = loop.call_at(until, self._on_timer)
+            self._timer = self._loop.call_at(until, self._on_timer)
         try:
             await waiter
         finally:
@@ -168,11 +168,10 @@ class Reply:
         stream would cost more than to find, once in a while, that there is time left.
         """
         self._timer = None
-        loop = asyncio.get_running_loop()
         if self._waiter is None or self._waiter.done():
             return
-        if loop.time() < self._until:
-            self._timer = loop.call_at(self._until, self._on_timer)
+        if self._loop.time() < self._until:
+            self._timer = self._loop.call_at(self._until, self._on_timer)
         else:
             self._waiter.set_exception(TimeoutError())
 
@@ -187,6 +186,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, pool: Pool, origin: Origin) -> None:
         self.origin = origin
+        self.loop = asyncio.get_running_loop()
         self.idle_since = 0.0
         self._pool = pool
         self._headers: Headers = []
@@ -384,11 +384,10 @@ class Pool:
         if len(unused) >= MAX_IDLE:
             connection.close()
             return
-        loop = asyncio.get_running_loop()
-        connection.idle_since = loop.time()
+        connection.idle_since = connection.loop.time()
         unused.append(connection)
         if self._sweep is None:
-            self._sweep = loop.call_later(KEEP_SECONDS, self._close_unused)
+            self._sweep = connection.loop.call_later(KEEP_SECONDS, self._close_unused)
 
     def forget(self, connection: Connection) -> None:
         """It is being closed."""

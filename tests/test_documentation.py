@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +16,8 @@ from django.db import models
 
 from providers.models import Provider, ProxySettings
 from providers.transfer.document import MAPPING, PROVIDER_KEYS, SETTINGS_KEYS
+from proxy.formats.openai_chat.profile import Profile
+from proxy.formats.openai_chat.switches import CHECKS
 from proxy.models import Attempt, RequestLog
 from proxy.rectifiers import REPAIRS
 
@@ -178,6 +182,17 @@ def test_fields_are_documented_with_their_label_and_default(
             assert names_in(default) == [written], key
         else:
             assert default in ("", "none", "`{}`", "`[]`"), key
+
+
+def test_every_switch_of_a_profile_is_documented_with_its_default() -> None:
+    rows = table_rows(section("chat-completions.md", "Switches"))
+    documented = {names_in(row[0])[0]: names_in(row[1])[0] for row in rows if names_in(row[0])}
+    generic = dataclasses.asdict(Profile())
+
+    assert documented.keys() == CHECKS.keys()
+    for name, default in documented.items():
+        value = generic[name]
+        assert default == (value if isinstance(value, str) and value else json.dumps(value)), name
 
 
 @pytest.mark.parametrize("model", [RequestLog, Attempt])

@@ -26,12 +26,17 @@ from providers.knowledge_store import KnowledgeKeeper
 from providers.loading import Versions
 from providers.models import Provider, ProviderHealth
 from providers.routing import ProviderSpec, Settings, Target
-from providers.watcher import Watcher
-from tests.proxy import WITH_DATABASE
+from providers.watcher import POLL_SECONDS, Watcher
+from tests.proxy import WITH_DATABASE, until
 
 pytestmark = WITH_DATABASE
 
 NOW = 1_760_000_000.0
+
+RETRY = 0.5
+"""Seconds after which Claude Code tries again when its stream has died."""
+
+NEVER = 3600.0
 
 
 def a_provider() -> Provider:
@@ -95,6 +100,33 @@ async def test_what_the_database_refuses_does_not_hold_up_what_comes_after_it() 
     stored = await sync_to_async(lambda: list(ProviderHealth.objects.values_list("model")))()
     assert stored == [("m",)]
     assert not keeper.table.has_changes
+
+
+async def test_news_are_written_at_once_and_read_before_a_client_tries_again() -> None:
+    provider, other = await sync_to_async(a_provider)(), 0
+    targets = [
+        Target(ProviderSpec(id, "one", "https://one.example"), "m") for id in (provider.pk, other)
+    ]
+    seeing, hearing = HealthKeeper(lambda: NOW), HealthKeeper(lambda: NOW)
+    # Whoever has news does not wait for its turn; whoever has none looks twice before a retry.
+    watchers = [
+        Watcher(seeing, KnowledgeKeeper(), poll_seconds=NEVER),
+        Watcher(hearing, KnowledgeKeeper()),
+    ]
+    assert POLL_SECONDS <= RETRY / 2
+    for watcher in watchers:
+        await watcher.start()
+    try:
+        died, limited = Caller("a", "session"), Caller("b", "another session")
+        seeing.avoid(targets[0], died)
+        await until(lambda: hearing.admit(targets, died)[0].avoided, "the death is known")
+        (decision, _) = seeing.admit(targets, limited)
+        limit = outcome_of(429, [(b"retry-after", b"60")], NOW)
+        seeing.record(decision, limited, limit)
+        await until(lambda: not hearing.admit(targets, limited)[0].allowed, "the limit is known")
+    finally:
+        for watcher in watchers:
+            await watcher.stop()
 
 
 async def test_a_session_that_the_database_refuses_holds_nothing_up(

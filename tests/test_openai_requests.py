@@ -220,6 +220,35 @@ def test_q41_fields_of_anthropics_own_are_dropped_and_counted() -> None:
     }
 
 
+OMISSIONS: dict[str, tuple[Any, Any, dict[str, int]]] = {
+    "a lower limit": ({"max_tokens": 9000}, {"max_output_tokens": 8192}, {"max_tokens": 1}),
+    "the same limit": ({"max_tokens": 8192}, {"max_output_tokens": 8192}, {}),
+    "a renamed limit": ({}, {"max_tokens_field": "max_completion_tokens"}, {}),
+    "thinking, unheard": (ADAPTIVE, {}, {"thinking": 1}),
+    "an effort, unheard": (effort("high"), {}, {"output_config.effort": 1}),
+    "thinking, heard": (ADAPTIVE | effort("high"), EFFORT, {}),
+    "thinking that is off": ({"thinking": {"type": "disabled"}}, {}, {}),
+    "a budget for the task": (
+        {"output_config": {"task_budget": {"total": 5}}},
+        {},
+        {"output_config.task_budget": 1},
+    ),
+    "the user": ({"metadata": {"user_id": "u"}}, {}, {"metadata": 1}),
+    "the user as a hash": ({"metadata": {"user_id": "u"}}, {"user_field": "hash"}, {}),
+    "a choice without tools": ({"tool_choice": {"type": "auto"}}, {}, {"tool_choice": 1}),
+    "sampling": ({"top_k": 1, "top_p": 1}, {"sampling": "drop"}, {"top_k": 1, "top_p": 1}),
+    "stop sequences": ({"stop_sequences": ["a", "b"]}, {"stop_max": 1}, {"stop_sequences": 1}),
+    "all stop sequences": ({"stop_sequences": ["a", "b"]}, {"stop_max": 0}, {"stop_sequences": 2}),
+}
+
+
+@pytest.mark.parametrize(("asked", "profile", "counted"), OMISSIONS.values(), ids=OMISSIONS)
+def test_what_is_left_out_or_changed_is_counted(asked: Any, profile: Any, counted: Any) -> None:
+    _, translation = OPENAI_CHAT.translate(call_of(asking("hi", **asked)), target(**profile))
+
+    assert translation.dropped == counted
+
+
 def test_q42_adjacent_messages_become_one() -> None:
     document = asking("a", "b", assistant(text("x")), assistant(tool_use("t1")))
     messages = messages_sent(document)

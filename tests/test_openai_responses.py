@@ -414,7 +414,15 @@ def test_u05_reasoning_tokens_are_told() -> None:
 
 @pytest.mark.parametrize(
     "usage",
-    [None, {}, {"prompt_tokens": 0, "completion_tokens": 0}, {"prompt_tokens": True}, [], "x"],
+    [
+        None,
+        {},
+        {"prompt_tokens": 0, "completion_tokens": 0},
+        {"prompt_tokens": True},
+        [],
+        "x",
+        {"prompt_tokens": 1e300},
+    ],
     ids=repr,
 )
 def test_u04_usage_that_is_not_known_is_estimated(usage: Any) -> None:

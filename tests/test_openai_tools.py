@@ -167,6 +167,7 @@ def test_strict_needs_the_profile_and_a_schema_that_passes() -> None:
         (strict, {"strict_tools": True}, True),
         (strict, {}, None),
         ({**strict, "required": []}, {"strict_tools": True}, None),
+        ({**strict, "required": [["a"]]}, {"strict_tools": True}, None),
     )
     for schema, profile, expected in cases:
         tools = [tool("Bash", input_schema=schema, strict=True)]

@@ -172,6 +172,8 @@ class AnthropicStream:
 
     def _read(self, events: bytes) -> None:
         # After content has begun only the last events matter, and they are few.
+        if self.content_begun and b'"message_' not in events and b'"error"' not in events:
+            return
         marks = _LAST_MARKS if self.content_begun else _FIRST_MARKS
         for payload in _payloads(events, marks):
             kind = payload.get("type")

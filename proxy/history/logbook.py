@@ -17,7 +17,7 @@ from proxy.history.retention import prune_expired
 from proxy.history.rows import write_rows
 
 BATCH = 500
-GATHER_SECONDS = 0.05
+GATHER_SECONDS = 0.2
 TRIES = 3
 RETRY_SECONDS = 1.0
 FIRST_TIDY_SECONDS = 60.0

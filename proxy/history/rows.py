@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -21,21 +22,38 @@ from proxy.models import Attempt, RequestLog
 Row = dict[str, Any]
 """Values by the names of the model's fields, all of them but an automatic key."""
 
+AT_ONCE = 16
+PAUSE = 0.001
+"""Seconds of rest after so many calls: there is one lock for all of Python, and who is being
+answered needs it more."""
+
 
 def write_rows(batch: Iterable[CallRecord], *, keep_messages: bool = True) -> None:
     """Insert calls and their attempts and add them to the hourly figures, all or none."""
     records = list(batch)
-    as_time = connection.ops.adapt_datetimefield_value
+    rows = list(_rows(records, keep_messages))
     with transaction.atomic(), connection.cursor() as cursor:
-        calls, attempts = [], []
-        for key, record in zip(_new_keys(cursor, len(records)), records, strict=True):
-            time = as_time(datetime.datetime.fromtimestamp(record.time, datetime.UTC))
-            calls.append(_call_row(key, time, record, keep_messages))
-            for number, attempt in enumerate(record.attempts, start=1):
-                attempts.append(_attempt_row(key, number, attempt, keep_messages))
-        _insert(cursor, RequestLog, calls)
-        _insert(cursor, Attempt, attempts)
+        for key, (call, attempts) in zip(_new_keys(cursor, len(rows)), rows, strict=True):
+            call["id"] = key
+            for attempt in attempts:
+                attempt["call"] = key
+        _insert(cursor, RequestLog, [call for call, _ in rows])
+        _insert(cursor, Attempt, [attempt for _, attempts in rows for attempt in attempts])
         add_figures(records)
+
+
+def _rows(records: Iterable[CallRecord], keep_messages: bool) -> Iterator[tuple[Row, list[Row]]]:
+    """The row of each call and those of its attempts, without the key that they share."""
+    as_time = connection.ops.adapt_datetimefield_value
+    for number, record in enumerate(records, start=1):
+        moment = as_time(datetime.datetime.fromtimestamp(record.time, datetime.UTC))
+        attempts = [
+            _attempt_row(position, attempt, keep_messages)
+            for position, attempt in enumerate(record.attempts, start=1)
+        ]
+        yield _call_row(moment, record, keep_messages), attempts
+        if number % AT_ONCE == 0:
+            time.sleep(PAUSE)
 
 
 def _new_keys(cursor: CursorWrapper, count: int) -> Sequence[int]:
@@ -68,11 +86,11 @@ def _insert(cursor: CursorWrapper, model: type[models.Model], rows: Sequence[Row
     cursor.executemany(statement, [tuple(row.values()) for row in rows])
 
 
-def _call_row(key: int, time: Any, record: CallRecord, keep_message: bool) -> Row:
+def _call_row(moment: Any, record: CallRecord, keep_message: bool) -> Row:
     usage = record.usage
     return {
-        "id": key,
-        "time": time,
+        "id": 0,
+        "time": moment,
         "request_id": record.request_id,
         "path": record.path[:200],
         "session_id": record.session_id[:128],
@@ -100,9 +118,9 @@ def _call_row(key: int, time: Any, record: CallRecord, keep_message: bool) -> Ro
     }
 
 
-def _attempt_row(call: int, number: int, attempt: AttemptRecord, keep_message: bool) -> Row:
+def _attempt_row(number: int, attempt: AttemptRecord, keep_message: bool) -> Row:
     return {
-        "call": call,
+        "call": 0,
         "number": number,
         "kind": attempt.kind,
         "provider": attempt.provider,

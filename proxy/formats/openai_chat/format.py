@@ -17,9 +17,10 @@ from proxy.formats.openai_chat.context import ReplyContext
 from proxy.formats.openai_chat.counting import estimate_chat_tokens
 from proxy.formats.openai_chat.encoding import dump
 from proxy.formats.openai_chat.errors import ErrorContext, read_error
+from proxy.formats.openai_chat.limits import output_limit, stop_sequences
 from proxy.formats.openai_chat.profile import Profile, profile_for
 from proxy.formats.openai_chat.reasoning import asks_for_thinking
-from proxy.formats.openai_chat.request import Converted, convert, output_limit, stop_sequences
+from proxy.formats.openai_chat.request import Converted, convert
 from proxy.formats.openai_chat.response import as_events, message_document, read_completion
 from proxy.formats.openai_chat.stream import ChatStreamReader
 from proxy.formats.openai_chat.usage import Counts

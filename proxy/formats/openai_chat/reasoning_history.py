@@ -31,7 +31,7 @@ class ReasoningHistory:
         """Adds to a message what it was thought up with."""
         if self._field == "none":
             if thinking:
-                self._ledger.drop("thinking", len(thinking))
+                self._ledger.drop("content.thinking", len(thinking))
             return
         texts, details = self._read(thinking)
         text = "\n\n".join(texts)
@@ -67,7 +67,7 @@ class ReasoningHistory:
         for block in thinking:
             provenance = envelope.read(block.get("signature"))
             if provenance is None and not self._accepts_any:
-                self._ledger.drop("thinking")
+                self._ledger.drop("content.thinking")
                 continue
             text = block.get("thinking")
             if provenance is not None and provenance.text is not None:

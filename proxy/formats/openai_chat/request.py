@@ -17,7 +17,9 @@ from proxy.formats.openai_chat.conversation import Preamble, messages_of, read_c
 from proxy.formats.openai_chat.encoding import dump_text
 from proxy.formats.openai_chat.identifiers import ToolNames, digest
 from proxy.formats.openai_chat.ledger import Ledger
+from proxy.formats.openai_chat.limits import output_limit, stop_sequences
 from proxy.formats.openai_chat.messages import MessageWriter
+from proxy.formats.openai_chat.omissions import note_omissions
 from proxy.formats.openai_chat.pairing import Message
 from proxy.formats.openai_chat.profile import Profile
 from proxy.formats.openai_chat.reasoning import OFF, reasoning_params, wanted_effort
@@ -30,25 +32,6 @@ from proxy.formats.openai_chat.tools import (
     tool_choice_params,
 )
 
-_KNOWN = frozenset(
-    (
-        "model",
-        "max_tokens",
-        "system",
-        "messages",
-        "stream",
-        "stop_sequences",
-        "temperature",
-        "top_p",
-        "top_k",
-        "tools",
-        "tool_choice",
-        "thinking",
-        "output_config",
-        "output_format",
-        "metadata",
-    )
-)
 _CONTINUE = {"role": "user", "content": "Continue from where you left off."}
 _FIRST_USER = {"role": "user", "content": "(conversation continues)"}
 _RESULTS_READ = {"role": "assistant", "content": "(tool results received)"}
@@ -92,9 +75,10 @@ def convert(
         body["tools"] = function_tools(tools, names, profile, ledger)
         body |= tool_choice_params(document, tools, names, profile)
     body |= response_format
-    body |= reasoning_params(effort, profile, with_tools=bool(tools))
+    thinking = reasoning_params(effort, profile, with_tools=bool(tools))
+    body |= thinking
     body |= _identity(document, profile, session_id)
-    _note_dropped(document, body, ledger)
+    note_omissions(document, body, ledger, thinks=bool(thinking))
     return Converted(
         body=_with_escape_hatches(body, profile),
         tool_names=names.reverse(),
@@ -108,25 +92,6 @@ def _mentions(writer: MessageWriter, preamble: Preamble) -> Mentions:
     mentions = Mentions(called, set(writer.loaded))
     mentions.apply(preamble.tool_changes)
     return mentions
-
-
-def output_limit(document: Mapping[str, Any], profile: Profile) -> int:
-    """`max_tokens` of the request, or the profile's. 0 is a legal request to warm the cache."""
-    limit = document.get("max_tokens")
-    if limit is None:
-        return profile.default_max_tokens
-    if not isinstance(limit, int) or isinstance(limit, bool):
-        raise RequestRefused("max_tokens: must be a whole number")
-    if limit < 0:
-        raise RequestRefused("max_tokens: must be at least 0")
-    return limit
-
-
-def stop_sequences(document: Mapping[str, Any]) -> list[str]:
-    sequences = document.get("stop_sequences")
-    if not isinstance(sequences, list):
-        return []
-    return [text for text in sequences if isinstance(text, str) and text]
 
 
 def _token_limit(document: Mapping[str, Any], profile: Profile) -> dict[str, int]:
@@ -221,18 +186,6 @@ def _alternating(messages: list[Message], system_role: str) -> list[Message]:
             arranged.append(dict(_RESULTS_READ))
         arranged.append(message)
     return arranged
-
-
-def _note_dropped(document: Mapping[str, Any], body: Mapping[str, Any], ledger: Ledger) -> None:
-    for name in document:
-        if name not in _KNOWN:
-            ledger.drop(name)
-    for name in ("temperature", "top_p", "top_k"):
-        if name in document and name not in body:
-            ledger.drop(name)
-    surplus = len(stop_sequences(document)) - len(body.get("stop", ()))
-    if surplus:
-        ledger.drop("stop_sequences", surplus)
 
 
 def _with_escape_hatches(body: dict[str, Any], profile: Profile) -> dict[str, Any]:

@@ -65,10 +65,11 @@ def is_strict(schema: Any) -> bool:
     properties = schema.get("properties")
     if isinstance(properties, dict) or schema.get("type") == "object":
         required = schema.get("required")
-        names = set(properties) if isinstance(properties, dict) else set()
+        names = list(properties) if isinstance(properties, dict) else []
+        listed = required if isinstance(required, list) else []
         if schema.get("additionalProperties") is not False:
             return False
-        if names != (set(required) if isinstance(required, list) else set()):
+        if len(names) != len(listed) or any(name not in listed for name in names):
             return False
     return all(
         all(map(is_strict, value.values()))

@@ -22,6 +22,7 @@ _CACHE_WRITE = (
 _REASONING = (("completion_tokens_details", "reasoning_tokens"),)
 _PROMPT = (("prompt_tokens",), ("input_tokens",))
 _COMPLETION = (("completion_tokens",), ("output_tokens",))
+_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +91,11 @@ def _first(usage: Mapping[str, Any], paths: Iterable[tuple[str, ...]]) -> int:
 
 
 def _integer(value: Any) -> int:
-    """A count, 0 for anything that is none: booleans, negatives, text."""
+    """A count, 0 for anything that is none: booleans, negatives, text, what no prompt can have."""
     if isinstance(value, bool):
         return 0
     if isinstance(value, str):
         value = int(value) if value.isascii() and value.isdigit() and len(value) < 19 else 0
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, int) and value > 0 else 0
+    return value if isinstance(value, int) and 0 < value <= _MAX else 0
