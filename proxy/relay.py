@@ -182,13 +182,15 @@ class Relay:
                 left = conversation.budget.remaining
                 if pause is None or not named_wait(failure) <= pause < left:
                     mending.learn(self._knowledge, target, now, helped=False)
-                    verdict = mending.verdict(failure)
-                    self._learn(conversation, decision, verdict, attempt.error_message)
-                    raise verdict from None
+                    said = attempt.error_message
+                    self._learn(conversation, decision, mending.verdict(failure), said)
+                    # No name for it: an exception that its own frame holds keeps the request's
+                    # body until the garbage collector comes by.
+                    raise mending.verdict(failure) from None
             except Exception as bug:
                 emit_crash(record, bug)
-                note_failure(record, attempt, target, conversation.call, crash := AttemptCrashed())
-                raise crash from None
+                note_failure(record, attempt, target, conversation.call, AttemptCrashed())
+                raise AttemptCrashed from None
             except asyncio.CancelledError:
                 record.end_attempt(attempt, record.interruption)
                 self._health.record(decision, conversation.caller, CANCELLED)

@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 import httptools
 
@@ -67,6 +67,7 @@ class Reply:
     """
 
     __slots__ = (
+        "_broken",
         "_connection",
         "_loop",
         "_parts",
@@ -75,7 +76,6 @@ class Reply:
         "_until",
         "_waiter",
         "complete",
-        "error",
         "headers",
         "status",
     )
@@ -84,7 +84,7 @@ class Reply:
         self.status = 0
         self.headers: Headers = []
         self.complete = False
-        self.error: ConnectionBroken | None = None
+        self._broken: tuple[str, bool] | None = None
         self._connection = connection
         self._loop = connection.loop
         self._parts: list[bytes] = []
@@ -96,16 +96,16 @@ class Reply:
     async def head(self, until: float) -> tuple[int, Headers]:
         """Status and headers, names in lower case."""
         while not self.status:
-            if self.error is not None:
-                raise self.error
+            if self._broken is not None:
+                self._raise(*self._broken)
             await self._wait(until)
         return self.status, self.headers
 
     async def read(self, until: float) -> bytes:
         """All that has arrived of the body since the last time; b"" at its end."""
         while not self._parts:
-            if self.error is not None:
-                raise self.error
+            if self._broken is not None:
+                self._raise(*self._broken)
             if self.complete:
                 return b""
             await self._wait(until)
@@ -135,8 +135,8 @@ class Reply:
         self.wake()
 
     def fail(self, message: str, *, silent: bool) -> None:
-        if self.error is None:
-            self.error = ConnectionBroken(message, silent=silent)
+        if self._broken is None:
+            self._broken = message, silent
         self._stop_timer()
         self.wake()
 
@@ -148,6 +148,10 @@ class Reply:
     def wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _raise(self, message: str, silent: bool) -> NoReturn:
+        """Made anew each time: one that is kept would keep alive whoever it has passed."""
+        raise ConnectionBroken(message, silent=silent)
 
     async def _wait(self, until: float) -> None:
         self._waiter = waiter = self._loop.create_future()

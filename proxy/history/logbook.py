@@ -86,12 +86,16 @@ class Logbook:
             await self._news.wait()
             await self._gather()
             self._news.clear()
-            while self._waiting:
-                size = min(BATCH, len(self._waiting))
+            # No more than that: what comes while it is written gathers for the next time, else a
+            # busy worker would write two or three rows in every transaction.
+            gathered = len(self._waiting)
+            while gathered:
+                size = min(BATCH, gathered)
+                gathered -= size
                 batch = [self._waiting.popleft() for _ in range(size)]
                 await self._count(batch)
                 await self._flush(batch)
-            if self._close_asked.is_set():
+            if self._close_asked.is_set() and not self._waiting:
                 return
 
     async def _count(self, batch: list[CallRecord]) -> None:

@@ -22,7 +22,7 @@ from proxy.models import Attempt, RequestLog
 Row = dict[str, Any]
 """Values by the names of the model's fields, all of them but an automatic key."""
 
-AT_ONCE = 16
+AT_ONCE = 40
 PAUSE = 0.001
 """Seconds of rest after so many calls: there is one lock for all of Python, and who is being
 answered needs it more."""
@@ -83,7 +83,11 @@ def _insert(cursor: CursorWrapper, model: type[models.Model], rows: Sequence[Row
     statement = (
         f"INSERT INTO {quote(model._meta.db_table)} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608
     )
-    cursor.executemany(statement, [tuple(row.values()) for row in rows])
+    for start in range(0, len(rows), AT_ONCE):
+        if start:
+            time.sleep(PAUSE)
+        part = rows[start : start + AT_ONCE]
+        cursor.executemany(statement, [tuple(row.values()) for row in part])
 
 
 def _call_row(moment: Any, record: CallRecord, keep_message: bool) -> Row:

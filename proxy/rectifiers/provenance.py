@@ -78,10 +78,18 @@ class SignatureWatch:
         if not self._thinking and events.rfind(b'thinking"') < 0:
             self._unsigned = index
             return []
-        start = events.rfind(b"content_block_start")
-        self._thinking = start < 0 or b'thinking"' in events[start : events.find(b"\n", start)]
+        start = events.rfind(_BLOCK_START)
+        self._thinking = start < 0 or b'thinking"' in _line_at(events, start)
         self._unsigned = b"" if self._thinking else index
         return signatures_passing(events)
+
+
+_BLOCK_START = b'"content_block_start"'
+"""With its quotation marks: in a text that speaks of it they are escaped."""
+
+
+def _line_at(events: bytes, at: int) -> bytes:
+    return events[events.rfind(b"\n", 0, at) + 1 : events.find(b"\n", at)]
 
 
 def _last_index(events: bytes) -> bytes:
