@@ -65,17 +65,22 @@ class SignatureWatch:
     open is no thinking and a portion speaks of no other, there is nothing to search for in it.
     """
 
-    __slots__ = ("_unsigned",)
+    __slots__ = ("_thinking", "_unsigned")
 
     def __init__(self) -> None:
-        self._unsigned = b""  # how the index of the open block is written, if it is no thinking
+        self._thinking = False  # the open block is thinking
+        self._unsigned = b""  # how the index of the open block is written, if it is not
 
     def feed(self, events: bytes) -> list[str]:
         index = _last_index(events)
         if not index or index == self._unsigned:
             return []  # nothing but pings and the end is without an index
+        if not self._thinking and events.rfind(b'thinking"') < 0:
+            self._unsigned = index
+            return []
         start = events.rfind(_BLOCK_START)
-        self._unsigned = b"" if start < 0 or b'thinking"' in _line_at(events, start) else index
+        self._thinking = start < 0 or b'thinking"' in _line_at(events, start)
+        self._unsigned = b"" if self._thinking else index
         return signatures_passing(events)
 
 
@@ -99,7 +104,7 @@ def signatures_passing(event_bytes: bytes) -> list[str]:
     events that carry a signature. Bytes that are neither yield nothing.
     """
     # From behind, because that is faster.
-    if all(event_bytes.rfind(telltale) < 0 for telltale in _TELLTALES):
+    if event_bytes.rfind(b"signature") < 0 and event_bytes.rfind(b"redacted_thinking") < 0:
         return []
     if event_bytes.lstrip()[:1] == b"{":
         message = _decoded(event_bytes)
