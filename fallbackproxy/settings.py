@@ -8,6 +8,7 @@ import secrets
 import warnings
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import environ
 from cryptography.fernet import Fernet
@@ -21,9 +22,15 @@ env = environ.Env()
 environ.Env.read_env(BASE_DIR / ".env")
 
 
+# What is none of these would count as false: a slip in BEHIND_PROXY would go unnoticed.
+_YES_OR_NO = {*environ.Env.BOOLEAN_TRUE_STRINGS, "false", "off", "no", "n", "0", ""}
+
+
 def _read(kind: str, name: str, default: object) -> Any:
     """One variable; a value of the wrong type is a clear error instead of a traceback."""
     try:
+        if kind == "bool" and env.str(name, default="").strip().lower() not in _YES_OR_NO:
+            raise ValueError(name)
         return getattr(env, kind)(name, default=default)
     except (ValueError, TypeError, LookupError):
         raise ImproperlyConfigured(f"{name}: {env.str(name)!r} is not a valid {kind}") from None
@@ -68,7 +75,12 @@ if LOG_LEVEL not in logging.getLevelNamesMapping():
 GRACEFUL_TIMEOUT = _read("int", "GRACEFUL_TIMEOUT", 30)
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 WORKERS = _read("int", "WEB_CONCURRENCY", _CORES)
-for _name, _number in (("GRACEFUL_TIMEOUT", GRACEFUL_TIMEOUT), ("WEB_CONCURRENCY", WORKERS)):
+for _name, _number in (
+    ("MAX_BODY_BYTES", MAX_BODY_BYTES),
+    ("LOG_QUEUE_SIZE", LOG_QUEUE_SIZE),
+    ("GRACEFUL_TIMEOUT", GRACEFUL_TIMEOUT),
+    ("WEB_CONCURRENCY", WORKERS),
+):
     if _number < 1:
         raise ImproperlyConfigured(f"{_name}: {_number} is not a positive number")
 
@@ -137,7 +149,7 @@ def _database() -> dict[str, Any]:
         raise ImproperlyConfigured(
             "DATABASE_URL: not a database URL, for example postgres://user:password@host/name"
         ) from None
-    if not config.get("ENGINE"):
+    if not config.get("ENGINE", "").endswith(("sqlite3", "postgresql")):
         raise ImproperlyConfigured(
             "DATABASE_URL: unknown kind of database; use postgres:// or sqlite:///"
         )
@@ -164,6 +176,10 @@ LOGIN_URL = "admin:login"
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = _read("str", "TIME_ZONE", "UTC")
+try:
+    ZoneInfo(TIME_ZONE)
+except (ValueError, LookupError, OSError):
+    raise ImproperlyConfigured(f"TIME_ZONE: {TIME_ZONE!r} is not a time zone") from None
 USE_I18N = True
 USE_TZ = True
 

@@ -29,6 +29,11 @@ class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]
         for handler in self.error_log.handlers:
             handler.setFormatter(JsonFormatter())
 
+    def info(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        # Said at every stop: uvicorn has closed the worker's listening socket already.
+        if not msg.startswith("Error while closing socket"):
+            super().info(msg, *args, **kwargs)
+
 
 class Worker(UvicornWorker):  # type: ignore[misc]
     """A uvicorn worker that adds nothing to a relayed answer and leaves in good order."""

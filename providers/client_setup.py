@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
@@ -16,6 +17,7 @@ HEADER = "x-ccf-api-key"
 
 MODEL = "claude-sonnet-5"
 _NEEDS_QUOTES = re.compile(r"[\s<>]")
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,19 @@ class Snippet:
     title: str | Promise
     where: str | Promise
     text: str
+
+
+def public_url(otherwise: str) -> str:
+    """Where the proxy is reached: behind a reverse proxy with TLS, by its first public name.
+
+    `otherwise` is the address that it listens on. There a browser could not log in then:
+    the name is not allowed, and the session's cookie is sent over HTTPS alone.
+    """
+    if settings.SECURE_PROXY_SSL_HEADER:
+        for host in settings.ALLOWED_HOSTS:
+            if host not in _LOOPBACK and not host.startswith(("*", ".")):
+                return f"https://{host}"
+    return otherwise
 
 
 def export_lines(url: str, token: str = UNKNOWN_TOKEN) -> list[str]:

@@ -105,7 +105,8 @@ class Knowledge:
 
     def has_foreign(self, provider_id: int) -> bool:
         """Whether any signature at all is known that this provider has not made."""
-        return provider_id in self._refusers or bool(self._signers - {provider_id})
+        others = len(self._signers) - (provider_id in self._signers)
+        return others > 0 or provider_id in self._refusers
 
     def is_foreign(self, digest: str, provider_id: int) -> bool:
         """Whether a signature is known not to be this provider's. An unknown one may be."""

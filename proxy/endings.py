@@ -22,6 +22,11 @@ def note_signatures(knowledge: Knowledge, target: Target, data: bytes) -> None:
         knowledge.minted(signatures_passing(data), target.provider.id)
 
 
+def watch_for(target: Target) -> SignatureWatch | None:
+    """What looks for signatures in the stream of `target`, None where there can be none."""
+    return SignatureWatch() if target.provider.format is WireFormat.ANTHROPIC else None
+
+
 @dataclass(frozen=True, slots=True)
 class StreamEnding:
     """Watches a committed stream to its end. Holds nothing of the request's body."""
@@ -32,13 +37,13 @@ class StreamEnding:
     caller: Caller
     record: CallRecord
     secrets: list[str] = field(repr=False)
-    watch: SignatureWatch = field(default_factory=SignatureWatch, repr=False)
+    watch: SignatureWatch | None = field(default=None, repr=False)
+    """Of a provider that signs its thinking."""
 
     def on_data(self, data: bytes) -> None:
         self.record.bytes_out += len(data)
-        provider = self.decision.target.provider
-        if provider.format is WireFormat.ANTHROPIC and (digests := self.watch.feed(data)):
-            self.knowledge.minted(digests, provider.id)
+        if self.watch is not None and (digests := self.watch.feed(data)):
+            self.knowledge.minted(digests, self.decision.target.provider.id)
 
     def on_end(self, failure: Exception | None) -> None:
         if failure is None:

@@ -7,6 +7,7 @@ changing part of the billing header, and what they are known to refuse.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from providers.knowledge import Knowledge
@@ -20,12 +21,24 @@ from proxy.rectifiers.provenance import short_hash, strip_foreign
 
 _KEEP = "keep"
 
+logger = logging.getLogger("ccf.preparing")
+
 
 def prepared(call: Call, target: Target, knowledge: Knowledge) -> Call:
     """`call` for this target; the very same object if nothing applies.
 
     Other wire formats are converted from the call as it is.
     """
+    try:
+        return _prepared(call, target, knowledge)
+    except Exception:
+        # Without a proxy it would have gone out as it is.
+        fields = {"request_id": call.request_id, "provider": target.name}
+        logger.exception("prepare.crash", extra={"fields": fields})
+        return call
+
+
+def _prepared(call: Call, target: Target, knowledge: Knowledge) -> Call:
     provider = target.provider
     if provider.format is not WireFormat.ANTHROPIC or not call.body:
         return call

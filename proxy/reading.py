@@ -85,20 +85,26 @@ class BodyReader:
     """Reads the body of a call as thoroughly as its conversation requires. One a worker.
 
     A conversation without minted thinking gets some only from a provider that does not sign.
-    While there is none, not even a disabled one, looking at it once is enough.
+    While there is none, not even a disabled one, looking at it once is enough: once for every
+    version of the configuration, because another worker may have had one in between.
     """
 
     def __init__(self) -> None:
         self._clean: dict[tuple[str, str], None] = {}
+        self._version = -1
 
-    def read(self, body: bytes, conversation: tuple[str, str], *, may_be_minted: bool) -> Head:
+    def read(
+        self, body: bytes, conversation: tuple[str, str], *, may_be_minted: bool, version: int
+    ) -> Head:
         """What is known of a body with a model. Raises `InvalidRequest`.
 
         `conversation`: the ids of its session and agent, empty where the client gave none.
+        `version`: that of the configuration which says what `may_be_minted`.
         """
-        if may_be_minted:
+        if version != self._version:
+            self._version = version
             self._clean.clear()
-        elif conversation in self._clean:
+        if conversation in self._clean:
             return read_head(body)
         contents = read_contents(body)
         if conversation[0] and not may_be_minted and not any(map(is_minted, contents.signatures())):
@@ -117,8 +123,8 @@ def read_head(body: bytes) -> Head:
     """Model and stream flag of a body. Raises `InvalidRequest`."""
     try:
         head = _decode_head(body)
-    except _UNREADABLE as error:
-        head = _read_leniently(body, error)
+    except _UNREADABLE:
+        head = _read_leniently(body)
     return _checked(head)
 
 
@@ -126,8 +132,8 @@ def read_contents(body: bytes) -> Contents:
     """All that is known of a body without decoding it. Raises `InvalidRequest`."""
     try:
         contents = _decode_contents(body)
-    except _UNREADABLE as error:
-        contents = _read_leniently(body, error)
+    except _UNREADABLE:
+        contents = _read_leniently(body)
     return _checked(contents)
 
 
@@ -150,16 +156,16 @@ def _is_text(name: str) -> bool:
         return False
 
 
-def _read_leniently(body: bytes, error: Exception) -> Contents:
+def _read_leniently(body: bytes) -> Contents:
     """The standard library's opinion: it takes the lone surrogates that JavaScript sends.
 
     Whether such a text is acceptable is the provider's to say, not ours; so is anything about
     the messages. UTF-16 and a byte order mark, which it would take as well, are not JSON of the
-    web (RFC 8259, section 8.1).
+    web (RFC 8259, section 8.1). Its errors tell places; the other decoder's may quote the text.
     """
     try:
         document = json.loads(body.decode("utf-8", "surrogatepass"))
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"the body is not valid JSON: {error}") from None
     if not isinstance(document, dict):
         raise InvalidRequest("the body has to be a JSON object")

@@ -16,7 +16,7 @@ from proxy.answers import Answer, all_failed, answered, as_reply, nobody_to_ask,
 from proxy.attempt import Reply, ask
 from proxy.call import Call
 from proxy.deadlines import Deadline
-from proxy.endings import StreamEnding, note_signatures
+from proxy.endings import StreamEnding, note_signatures, watch_for
 from proxy.errors import (
     AnswerLocally,
     AttemptCrashed,
@@ -218,7 +218,10 @@ class Relay:
             self._health.record(decision, caller, SUCCESS)
             return answered(record, reply.status, reply.headers, reply.body, "answered")
         secrets = secrets_of(conversation.call, decision.target)
-        ending = StreamEnding(self._health, self._knowledge, decision, caller, record, secrets)
+        watch = watch_for(decision.target)
+        ending = StreamEnding(
+            self._health, self._knowledge, decision, caller, record, secrets, watch
+        )
         if decision.probe:
             # Content has come, so its quota is back: nobody has to wait for the end to know.
             self._health.record(decision, caller, SUCCESS)

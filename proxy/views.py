@@ -205,7 +205,10 @@ async def _serve(
 
 def _read(runtime: Runtime, body: bytes, record: CallRecord) -> Head:
     conversation = (record.session_id, record.agent_id)
-    return runtime.reader.read(body, conversation, may_be_minted=runtime.snapshot.translates)
+    snapshot = runtime.snapshot
+    return runtime.reader.read(
+        body, conversation, may_be_minted=snapshot.translates, version=snapshot.version
+    )
 
 
 def _open_record(request: ApiRequest, request_id: str, path: str, size: int) -> CallRecord:

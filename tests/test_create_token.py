@@ -34,6 +34,27 @@ def test_the_lines_to_paste_follow() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("header", "hosts", "url"),
+    [
+        (("HTTP_X_FORWARDED_PROTO", "https"), ["proxy.example.com"], "https://proxy.example.com"),
+        (
+            ("HTTP_X_FORWARDED_PROTO", "https"),
+            ["localhost", ".example.com", "a.example.com"],
+            "https://a.example.com",
+        ),
+        (("HTTP_X_FORWARDED_PROTO", "https"), ["*"], "http://127.0.0.1:8787"),
+        (None, ["proxy.example.com"], "http://127.0.0.1:8787"),
+    ],
+    ids=["behind a proxy", "the first whole name", "no name", "not behind a proxy"],
+)
+def test_the_lines_have_the_address_that_clients_use(
+    header: tuple[str, str] | None, hosts: list[str], url: str, settings: Any
+) -> None:
+    settings.SECURE_PROXY_SSL_HEADER, settings.ALLOWED_HOSTS = header, hosts
+    assert f"export ANTHROPIC_BASE_URL={url}" in create_token(note="laptop")
+
+
 def test_a_script_gets_the_token_alone() -> None:
     (token,) = create_token(note="ci", quiet=True)
     assert AccessToken.objects.get().digest == token_digest(token)

@@ -339,6 +339,18 @@ async def test_a_crash_over_one_providers_dialect_costs_nobody_elses_answer(
             assert (await proxy.call()).error_type == "api_error"
 
 
+async def test_what_cannot_be_prepared_for_a_provider_is_sent_as_it_came() -> None:
+    number = b"9" * 5000  # more digits than Python reads
+    async with FakeProvider(refuse(529)) as up, FakeProvider(ok()) as other:
+        spared = fallback(other, profile={"strip_fields": ["unknown"]})
+        async with running_proxy(primary(up), spared) as proxy:
+            for streaming in (True, False):
+                body = body_of(streaming, max_tokens=0).replace(b": 0", b": " + number)
+                answer = await proxy.call(body)
+                assert answer["x-ccf-attempts"] == "anthropic-primary=529,openrouter=200"
+                assert other.requests[-1].body == body
+
+
 async def test_a_crash_of_a_repair_leaves_the_providers_own_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -106,7 +106,8 @@ async def test_retry_after_counts_down() -> None:
     limit = used_up(clock.now + HOUR, (b"retry-after", b"3600"), (b"retry-after-ms", b"3600000"))
     async with FakeProvider(limit, ok()) as up, FakeProvider(refuse(500)) as other:
         providers = primary(up), fallback(other)
-        async with running_proxy(*providers, settings=SETTINGS, clock=clock) as proxy:
+        unprobed = {**SETTINGS, "probe_interval": 2 * HOUR}
+        async with running_proxy(*providers, settings=unprobed, clock=clock) as proxy:
             assert (await proxy.call())["retry-after"] == "3600"
             for passed, left in ((1000, "2600"), (2599.5, "1")):
                 clock.advance(passed)

@@ -226,6 +226,14 @@ def test_tool_names_are_the_clients_again() -> None:
     assert names == ["a.b", "unknown_tool"]
 
 
+def test_a_call_that_is_told_in_the_old_form_as_well_is_one_call() -> None:
+    function = {"name": "F", "arguments": '{"a":1}'}
+    call = {"id": "x", "type": "function", "function": function}
+    told = answer({"content": None, "function_call": function, "tool_calls": [call]})
+
+    assert short(told) == [("x", "F", {"a": 1})]
+
+
 def test_n09_a_legacy_function_call() -> None:
     ((tool_id, name, arguments),) = short(
         answer({"content": None, "function_call": {"name": "F", "arguments": '{"a":1}'}})

@@ -336,6 +336,14 @@ def test_s04_a_tool_call_is_passed_on_as_it_grows() -> None:
     assert delta["delta"]["partial_json"] == "1}"
 
 
+def test_a_call_that_is_told_in_the_old_form_as_well_is_one_call() -> None:
+    def both(arguments: str) -> bytes:  # llama-cpp-python
+        function = {"name": "A", "arguments": arguments}
+        return d(function_call=function, tool_calls=[call_delta(0, "a", "A", arguments)])
+
+    assert said(streamed(both('{"x"'), both(":1}"), fin("tool_calls"))) == [A]
+
+
 def test_calls_may_be_held_back_until_they_are_whole() -> None:
     reader = way_back(buffer_tool_args=True).open_stream()
 
@@ -353,6 +361,21 @@ def test_s28_a_call_that_was_cut_for_its_length_stays_cut() -> None:
     deltas = [e["delta"] for e in events if e["type"] == "content_block_delta"]
     assert deltas == [{"type": "input_json_delta", "partial_json": '{"x":'}]
     assert ending(events)["delta"]["stop_reason"] == "max_tokens"
+
+
+RAW = {
+    "a line break": ['{"x":"a\nb', '"}'],
+    "at the seam": ['{"x":"a', '\nb"', "}"],
+    "behind a backslash": ['{"x":"a\\', '\nb"}'],
+    "between the fields": ['{\n\t"x":\n"a\\nb"', "\n}\n"],
+}
+
+
+@pytest.mark.parametrize("pieces", RAW.values(), ids=RAW)
+def test_raw_line_breaks_in_arguments_are_escaped(pieces: list[str]) -> None:
+    chunks = [tc(0, "a", "A", piece) for piece in pieces]
+
+    assert said(streamed(*chunks, fin("tool_calls"))) == [("a", "A", {"x": "a\nb"})]
 
 
 @pytest.mark.parametrize("end", ["words", "a quote \\"], ids=["text", "half an escape"])

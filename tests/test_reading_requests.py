@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from proxy import reading
+from proxy.errors import InvalidRequest
 from proxy.reading import BodyReader, Contents, read_contents, read_head
 from tests.histories import assistant, call, redacted, result, text, thinking, user
 
@@ -99,10 +101,14 @@ HERE = ("session-1", "agent-1")
 
 
 def looks(
-    reader: BodyReader, read: bytes, where: tuple[str, str] = HERE, may: bool = False
+    reader: BodyReader,
+    read: bytes,
+    where: tuple[str, str] = HERE,
+    may: bool = False,
+    version: int = 1,
 ) -> bool:
     """Whether the reader looks at the contents of a body."""
-    head = reader.read(read, where, may_be_minted=may)
+    head = reader.read(read, where, may_be_minted=may, version=version)
     assert head.model == "m"
     return isinstance(head, Contents)
 
@@ -124,9 +130,18 @@ def test_one_that_holds_minted_thinking_is_always_looked_at() -> None:
 def test_where_thinking_is_minted_every_call_is_looked_at_also_of_those_once_clean() -> None:
     reader = BodyReader()
     looks(reader, CLEAN)
-    assert looks(reader, CLEAN, may=True)
+    for _ in range(2):
+        assert looks(reader, CLEAN, may=True, version=2)
     # And when that is over: what happened meanwhile is not known.
-    assert looks(reader, MINTED)
+    assert looks(reader, MINTED, version=3)
+
+
+def test_every_configuration_is_a_new_one_perhaps_another_worker_has_minted_in_between() -> None:
+    reader = BodyReader()
+    looks(reader, CLEAN, version=1)
+    assert looks(reader, MINTED, version=3)
+    assert looks(reader, CLEAN, version=4)
+    assert not looks(reader, CLEAN, version=4)
 
 
 def test_only_so_many_conversations_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,3 +156,16 @@ def test_only_so_many_conversations_are_remembered(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
 def test_a_head_is_read_from_bodies_of_any_shape(odd: bytes) -> None:
     assert read_head(odd).model == "m"
+
+
+@pytest.mark.parametrize("read", [read_head, read_contents])
+def test_what_is_said_about_broken_json_quotes_none_of_it(read: Callable[[bytes], Any]) -> None:
+    for broken in (
+        b'{"model":"m","messages":[{"role":"my words"}],',
+        b'{"model":"m","messages":[{"role":"assistant","content":["my words"]}]} my words',
+        b'{"model":"m","x":"my words \xff"} my words',
+    ):
+        with pytest.raises(InvalidRequest) as refused:
+            read(broken)
+        assert "words" not in refused.value.message
+        assert "not valid JSON" in refused.value.message

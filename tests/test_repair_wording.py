@@ -563,3 +563,15 @@ def test_a_huge_or_broken_body_is_read_in_part() -> None:
     for _ in range(200):
         deep = {"error": deep}
     assert heard(refusal("m", body=deep)) == "m"
+
+
+def test_one_validation_error_among_several_is_heard() -> None:
+    # Of llama-cpp-python, for a message without content.
+    said = (
+        "2 validation errors:\n  {'type': 'literal_error', 'loc': ('body', 'messages', 1, "
+        "'ChatCompletionRequestUserMessage', 'role'), 'msg': \"Input should be 'user'\", 'input': "
+        "'assistant', 'ctx': {'expected': \"'user'\"}}\n  {'type': 'string_type', 'loc': ('body', "
+        "'messages', 1, 'ChatCompletionRequestAssistantMessage', 'content'), 'msg': 'Input should "
+        "be a valid string', 'input': None}"
+    )
+    assert "null_content" in names(refusal(said, status=500), WireFormat.OPENAI)

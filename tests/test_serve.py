@@ -196,7 +196,9 @@ class TestALaterRun:
         assert later_run.stop() == 0
         lines = later_run.log.read_text().splitlines()
         events = [json.loads(line) for line in lines]
-        assert any(event.get("message", "").startswith("Listening at") for event in events)
+        messages = [event.get("message", "") for event in events]
+        assert any(message.startswith("Listening at") for message in messages)
+        assert not any(message.startswith("Error") for message in messages)
 
 
 def failure(bind: str, data_dir: Path, **variables: str) -> str:
@@ -223,7 +225,15 @@ def test_a_data_directory_that_cannot_be_written_is_one_line(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("GRACEFUL_TIMEOUT", "soon"), ("WEB_CONCURRENCY", "0"), ("DATABASE_URL", "nonsense")],
+    [
+        ("GRACEFUL_TIMEOUT", "soon"),
+        ("WEB_CONCURRENCY", "0"),
+        ("LOG_QUEUE_SIZE", "-1"),
+        ("DATABASE_URL", "nonsense"),
+        ("DATABASE_URL", "mysql://host/name"),
+        ("BEHIND_PROXY", "ture"),
+        ("TIME_ZONE", "Mars/Olympus"),
+    ],
 )
 def test_a_bad_variable_is_one_line_that_names_it(name: str, value: str, tmp_path: Path) -> None:
     line = failure(f"127.0.0.1:{free_port()}", tmp_path / "data", **{name: value})

@@ -196,7 +196,8 @@ def block(index: int, start: Any, *deltas: Any) -> list[bytes]:
 
 def thought(index: int, signature: str) -> list[bytes]:
     deltas = [
-        {"type": "thinking_delta", "thinking": 'Say "index": 7.'},
+        {"type": "thinking_delta", "thinking": 'Say "index": 7 in "content_block_start".'},
+        {"type": "thinking_delta", "thinking": "What is a content_block_start?"},
         {"type": "signature_delta", "signature": signature},
     ]
     return block(index, {"type": "thinking", "thinking": "", "signature": ""}, *deltas)
@@ -251,4 +252,4 @@ def test_a_text_costs_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = SignatureWatch()
     for one in said(0, *("word" for _ in range(20))):
         watch.feed(one)
-    assert len(searched) <= 2  # its start, and the ping behind it
+    assert searched == []

@@ -40,8 +40,8 @@ class Probes:
 
     def begin(self, closed: Sequence[HealthRow], settings: Settings, now: float) -> bool:
         """Use the leases of all the rows that close a target, or none of them."""
-        if not self._granted or not all(self._is_ready(row, settings, now) for row in closed):
-            self._want(closed, now)
+        if not all(self._is_ready(row, settings, now) for row in closed):
+            self.want(closed, now)
             return False
         for row in closed:
             self._wanted.pop(row.key, None)
@@ -57,7 +57,13 @@ class Probes:
             and probe_scheduled(row, settings, now)
         )
 
-    def _want(self, closed: Sequence[HealthRow], now: float) -> None:
+    @property
+    def has_leases(self) -> bool:
+        """Whether `begin` may come to anything."""
+        return bool(self._granted)
+
+    def want(self, closed: Sequence[HealthRow], now: float) -> None:
+        """A call was turned away by these rows."""
         for row in closed:
             self._wanted[row.key] = now
         while len(self._wanted) > MAX_WANTED:

@@ -67,18 +67,19 @@ def keys_of(target: Target, credential: str) -> tuple[HealthKey, ...]:
 
 def narrow_parts(target: Target, credential: str) -> tuple[tuple[str, str], ...]:
     """Credential and model of the narrower keys among `keys_of`."""
-    owner = owner_of(target, credential)
     model = target.model
     if len(model) > MAX_MODEL:
         model = model[:MAX_MODEL]
-    return ((owner, ""), (owner, model)) if owner else (("", model),)
+    # Not by `owner_of`: this is asked for every closed target of a call.
+    if target.provider.credentials is not Credentials.CLIENT:
+        return (("", model),)
+    owner = credential or ANONYMOUS
+    return (owner, ""), (owner, model)
 
 
 def owner_of(target: Target, credential: str) -> str:
     """The credential part of a row's key."""
-    # Not by the provider's property: this is asked for every closed target of a call.
-    of_client = target.provider.credentials is Credentials.CLIENT
-    return (credential or ANONYMOUS) if of_client else ""
+    return (credential or ANONYMOUS) if target.provider.uses_client_credentials else ""
 
 
 class Cause(enum.StrEnum):

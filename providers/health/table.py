@@ -219,10 +219,14 @@ class HealthTable:
                 soonest = min(skipped, key=lambda decision: decision.until or 0.0)
                 soonest.allowed = soonest.safety_valve = True
                 skipped.remove(soonest)
-        if not may_probe:
+        if not may_probe or not skipped:
             return
-        for decision in skipped:
-            if not decision.avoided and self._probes.begin(decision.closed, settings, decision.at):
+        candidates = [decision for decision in skipped if not decision.avoided]
+        if not self._probes.has_leases:
+            self._probes.want([row for d in candidates for row in d.closed], skipped[0].at)
+            return
+        for decision in candidates:
+            if self._probes.begin(decision.closed, settings, decision.at):
                 self._probe(decision, settings)
 
     def _probe(self, decision: Decision, settings: Settings) -> None:

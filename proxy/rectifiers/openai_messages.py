@@ -208,6 +208,7 @@ REPAIRS = (
             r"\bcontent\b[^\n]{0,60}(?:must not|cannot|can not|should not) be (?:null|none|empty)",
             r"\bcontent: expected a string, got null",
             r"\bcontent[^\n]{0,30}must be non-empty",
+            r"assistantmessage, content\), msg: input should be a valid string",
         ),
         mend=_fill_content,
         learns=frozenset({"assistant_null_content", "empty_content"}),

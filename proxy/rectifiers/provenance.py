@@ -65,19 +65,31 @@ class SignatureWatch:
     open is no thinking and a portion speaks of no other, there is nothing to search for in it.
     """
 
-    __slots__ = ("_unsigned",)
+    __slots__ = ("_thinking", "_unsigned")
 
     def __init__(self) -> None:
-        self._unsigned = b""  # how the index of the open block is written, if it is no thinking
+        self._thinking = False  # the open block is thinking
+        self._unsigned = b""  # how the index of the open block is written, if it is not
 
     def feed(self, events: bytes) -> list[str]:
         index = _last_index(events)
         if not index or index == self._unsigned:
             return []  # nothing but pings and the end is without an index
-        start = events.rfind(b"content_block_start")
-        is_thinking = start < 0 or b'thinking"' in events[start : events.find(b"\n", start)]
-        self._unsigned = b"" if is_thinking else index
+        if not self._thinking and events.rfind(b'thinking"') < 0:
+            self._unsigned = index
+            return []
+        start = events.rfind(_BLOCK_START)
+        self._thinking = start < 0 or b'thinking"' in _line_at(events, start)
+        self._unsigned = b"" if self._thinking else index
         return signatures_passing(events)
+
+
+_BLOCK_START = b'"content_block_start"'
+"""With its quotation marks: in a text that speaks of it they are escaped."""
+
+
+def _line_at(events: bytes, at: int) -> bytes:
+    return events[events.rfind(b"\n", 0, at) + 1 : events.find(b"\n", at)]
 
 
 def _last_index(events: bytes) -> bytes:
@@ -92,7 +104,7 @@ def signatures_passing(event_bytes: bytes) -> list[str]:
     events that carry a signature. Bytes that are neither yield nothing.
     """
     # From behind, because that is faster.
-    if all(event_bytes.rfind(telltale) < 0 for telltale in _TELLTALES):
+    if event_bytes.rfind(b"signature") < 0 and event_bytes.rfind(b"redacted_thinking") < 0:
         return []
     if event_bytes.lstrip()[:1] == b"{":
         message = _decoded(event_bytes)

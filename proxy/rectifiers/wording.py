@@ -32,7 +32,7 @@ _SPOKEN = frozenset(
     }
 )  # fmt: skip
 _QUOTES = str.maketrans("", "", "\"'`\\“”‘’")
-_ECHO = re.compile(r"\binput_value=.*?(?=, input_type=|$)|['\"]input['\"]: .*", re.DOTALL)
+_ECHO = re.compile(r"\binput_value=.*?(?=, input_type=|$)|['\"]input['\"]: [^\n]*", re.DOTALL)
 """What a validator quotes of the request, where that is not a key but a part of the text."""
 _SPACE = re.compile(r"(?:\s|\\[nrt])+")
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 
-from providers.client_setup import DEFAULT_URL, export_lines
+from providers.client_setup import DEFAULT_URL, export_lines, public_url
 from providers.database_command import DatabaseCommand
 from providers.models import AccessToken
 
@@ -20,7 +20,9 @@ class Command(DatabaseCommand):
         parser.add_argument("--note", required=True, help="who or what will use it")
         parser.add_argument("--quiet", action="store_true", help="print nothing but the token")
         parser.add_argument(
-            "--url", default=DEFAULT_URL, help="address of the proxy, for the lines to paste"
+            "--url",
+            default=public_url(DEFAULT_URL),
+            help="address of the proxy, for the lines to paste (default: %(default)s)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -10,6 +10,7 @@ import orjson
 
 _OUTSIDE = re.compile(r'["{}\[\]]')
 _INSIDE = re.compile(r'["\\]')
+_CONTROL = re.compile(r"([\x00-\x1f])")
 _FENCE = re.compile(r"\A```\w*\s*|\s*```\Z")
 _ESCAPES = ("", "\\", "0", "00", "000", "0000")  # what may be missing of an escape sequence
 _GAPS = (
@@ -38,7 +39,11 @@ class ArgumentScanner:
         self._escaped = False
 
     def feed(self, text: str) -> str:
-        """Reads on; returns `text` up to where the object ended, if it did."""
+        """Reads on; returns `text` up to where the object ended, if it did.
+
+        Raw line breaks and the like within strings, which JSON forbids and some models
+        write, are escaped.
+        """
         if self.complete:
             return ""
         if not self.started:
@@ -47,7 +52,9 @@ class ArgumentScanner:
                 return text
             self.started = True
             self.is_object = stripped[0] == "{"
-        return self._scan(text)
+        if _CONTROL.search(text) is None:
+            return self._scan(text)
+        return "".join(map(self._piece, _CONTROL.split(text)))
 
     def missing_end(self, arguments: str) -> str:
         """What completes `arguments` (all that was fed) to JSON, "" if nothing simple does."""
@@ -64,6 +71,18 @@ class ArgumentScanner:
         escape = "\\" if self._escaped else ""
         quote = '"' if self._in_string else ""
         return escape + quote + "".join(reversed(self._stack))
+
+    def _piece(self, text: str) -> str:
+        """A text without control characters, or one such character."""
+        if self.complete:
+            return ""
+        if not self._in_string or text >= " " or not text:
+            return self._scan(text)
+        escaped = json.dumps(text)[1:-1]
+        if self._escaped:  # the backslash before it is out already
+            self._escaped = False
+            return escaped[1:]
+        return escaped
 
     def _scan(self, text: str) -> str:
         position = 0

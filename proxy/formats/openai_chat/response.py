@@ -218,9 +218,8 @@ class _MessageReader:
     def _tools(self, message: Mapping[str, Any]) -> list[Block]:
         calls = message.get("tool_calls")
         calls = calls if isinstance(calls, list) else [calls]
-        legacy = message.get("function_call")
-        if isinstance(legacy, dict):
-            calls = [*calls, {"function": legacy}]
+        if not any(calls):  # some servers say the same in both
+            calls = [{"function": message.get("function_call")}]
         return [block for call in calls if (block := self._tool(call)) is not None]
 
     def _tool(self, call: Any) -> Block | None:

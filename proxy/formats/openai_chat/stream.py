@@ -213,7 +213,7 @@ class ChatStreamReader:
                 if isinstance(call, dict):
                     self._tool(call)
         legacy = delta.get("function_call")
-        if isinstance(legacy, dict):
+        if isinstance(legacy, dict) and not calls:  # some servers say the same in both
             self._tool({"index": 0, "function": legacy})
 
     def _tool(self, call: Mapping[str, Any]) -> None:

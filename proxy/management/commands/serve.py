@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 from django.db import connection, connections
 
+from providers.client_setup import public_url
 from proxy.first_run import Created, greeting, prepare
 from proxy.listening import DEFAULT_BIND, Bind, BindError, allowed_hosts, listen, parse_bind
 
@@ -50,7 +51,7 @@ class Command(BaseCommand):
         def announce(created: Created) -> None:
             if created.warning:
                 self.stderr.write(created.warning)
-            self.stdout.write(greeting(created, bind.url))
+            self.stdout.write(greeting(created, public_url(bind.url)))
             self.stdout.flush()
 
         # A pool would try again for half a minute, and log every time, before it says no.
