@@ -15,10 +15,11 @@ import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report, servers
+from benchmarks import report, servers, slow_reader
 from benchmarks.processes import ROOT, load_generator, mock_upstream
 from benchmarks.servers import Server
 from benchmarks.workloads import WORKLOADS, Length, Measured, measure
@@ -30,8 +31,8 @@ def main() -> int:
     proxy_core, load_core = _cores()
     results: list[Measured] = []
     with ExitStack() as stack:
-        upstream, _ = stack.enter_context(mock_upstream(load_core))
-        generator = stack.enter_context(load_generator(load_core))
+        upstream, upstream_pid = stack.enter_context(mock_upstream(load_core))
+        generator = stack.enter_context(load_generator(load_core, upstream_pid))
         found = _start(stack, arguments, proxy_core, upstream)
         for number in range(length.rounds):
             for workload in WORKLOADS:
@@ -45,7 +46,10 @@ def main() -> int:
                         results.append(result)
                         report.progress(number, result)
         starts = {server.name: server.start_seconds for server in found if server.pid}
-    document = report.summary(results, starts)
+        document = report.summary(results, starts)
+        if not length.only or "slow" in length.only:
+            ours = next(server for server in found if server.name == servers.OURS)
+            document["slow_reader"] = asdict(slow_reader.measure(ours))
     if not length.only or "micro" in length.only:
         document["micro"] = _micro(proxy_core, short=arguments.short)
     print(report.table(document))

@@ -22,6 +22,7 @@ from benchmarks import payloads
 
 BODIES = {
     "small": payloads.small_request(),
+    "small_stream": payloads.small_request(stream=True),
     "large": payloads.large_request(),
     "large_plain": payloads.large_request(cached=False),
 }

@@ -35,9 +35,9 @@ def _text(size: int, seed: int) -> str:
     return " ".join(parts)[:size]
 
 
-def small_request() -> bytes:
-    """1 KB, not streamed."""
-    return _request(stream=False, messages=[{"role": "user", "content": _text(880, 1)}])
+def small_request(*, stream: bool = False) -> bytes:
+    """1 KB."""
+    return _request(stream=stream, messages=[{"role": "user", "content": _text(880, 1)}])
 
 
 def large_request(*, cached: bool = True) -> bytes:

@@ -103,25 +103,36 @@ def _tree(pid: int) -> Iterator[int]:
 
 
 class Generator:
-    """The load generator: one job at a time, with the server's usage taken around it."""
+    """The load generator: one job at a time, with everybody's usage taken around it."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], upstream: int) -> None:
+        """`upstream`: the process id of the mock upstream, which shares the generator's core."""
         self._process = process
+        self._around = (process.pid, upstream)
 
-    def run(self, job: Mapping[str, Any], server: int | None) -> tuple[dict[str, Any], Usage]:
-        """The result of a job, and the server's usage while the load was steady."""
+    def run(
+        self, job: Mapping[str, Any], server: int | None
+    ) -> tuple[dict[str, Any], Usage, float]:
+        """The result of a job; the server's usage while the load was steady; and the CPU seconds
+        of generator and upstream together."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         before = after = Usage(0.0, 0.0, 0.0)
+        around = 0.0
         while True:
             line = self._read()
             if "steady" in line:
                 before = usage_of(server) if server else before
+                around -= self._used_around()
             elif "over" in line:
                 after = usage_of(server) if server else after
+                around += self._used_around()
             else:
-                return line, Usage(after.cpu - before.cpu, after.rss, after.peak)
+                return line, Usage(after.cpu - before.cpu, after.rss, after.peak), around
+
+    def _used_around(self) -> float:
+        return sum(usage_of(pid).cpu for pid in self._around)
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -133,9 +144,9 @@ class Generator:
 
 
 @contextmanager
-def load_generator(core: int) -> Iterator[Generator]:
+def load_generator(core: int, upstream: int) -> Iterator[Generator]:
     with running([sys.executable, "-m", "benchmarks.load"], core) as process:
-        yield Generator(process)
+        yield Generator(process, upstream)
 
 
 @contextmanager

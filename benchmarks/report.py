@@ -8,15 +8,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from benchmarks.goals import verdicts
+from benchmarks.servers import DIRECT
 from benchmarks.workloads import WORKLOADS, Measured, median
 
-_FIGURES = ("per_cpu_second", "busy", "per_event", "p50", "p99", "rss", "peak")
+_FIGURES = ("rate", "per_cpu_second", "busy", "load", "per_event", "p50", "p99", "rss", "peak")
 
 
 def progress(number: int, result: Measured) -> None:
     line = (
         f"round {number + 1} {result.workload:8} {result.server:20}"
-        f" {result.calls / result.seconds if result.seconds else 0:9.0f}/s"
+        f" {result.rate:9.0f}/s"
         f" {result.per_cpu_second:9.0f}/core  busy {result.busy:4.0%}"
         f"  p50 {result.p50:7.2f} p99 {result.p99:7.2f} ms"
         f"  {result.per_event:5.1f} us/event  rss {result.rss:4.0f} MB {result.error[:200]}"
@@ -25,7 +27,8 @@ def progress(number: int, result: Measured) -> None:
 
 
 def summary(results: Iterable[Measured], starts: Mapping[str, float]) -> dict[str, Any]:
-    """`{"rows": [{"workload", "server", "per_cpu_second": {"median", "low", "high"}, ...}]}`."""
+    """`{"rows": [{"workload", "server", "per_cpu_second": {"median", "low", "high"}, ...}],
+    "goals": [{"workload", "figure", "value", "must", "aim", "holds"}], ...}`."""
     groups: defaultdict[tuple[str, str], list[Measured]] = defaultdict(list)
     rounds = list(results)
     for result in rounds:
@@ -39,7 +42,12 @@ def summary(results: Iterable[Measured], starts: Mapping[str, float]) -> dict[st
             row[name] = {"median": median(values), "low": min(values), "high": max(values)}
         rows.append(row)
     failed = [asdict(result) for result in rounds if result.error]
-    return {"rows": rows, "start_seconds": dict(starts), "failed": failed}
+    return {
+        "rows": rows,
+        "goals": [asdict(verdict) for verdict in verdicts(rows)],
+        "start_seconds": dict(starts),
+        "failed": failed,
+    }
 
 
 def table(document: Mapping[str, Any]) -> str:
@@ -52,10 +60,14 @@ def table(document: Mapping[str, Any]) -> str:
             continue
         lines += ["", f"{workload.name}: {workload.title}"]
         lines.append(_HEADINGS)
-        base = by_key.get((workload.name, "direct"))
+        base = by_key.get((workload.name, DIRECT)) if workload.tells_latency else None
         lines += [_line(row, base) for row in rows]
+        lines += [_goal(goal) for goal in document["goals"] if goal["workload"] == workload.name]
     lines += ["", "Seconds until the first request is answered:"]
     lines += [f"  {name:20} {value:5.2f}" for name, value in document["start_seconds"].items()]
+    if document.get("slow_reader"):
+        lines += ["", "Memory of a stream of 64 MB whose client has stopped reading:"]
+        lines += [_figure(document["slow_reader"])]
     if document.get("micro"):
         lines += ["", "Single steps:"]
         lines += [_figure(figure) for figure in document["micro"]]
@@ -64,14 +76,21 @@ def table(document: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _goal(goal: Mapping[str, Any]) -> str:
+    wanted = f"must {goal['must']:g}"
+    if goal["aim"] is not None:
+        wanted += f", aim {goal['aim']:g}"
+    return f"  {goal['holds']:>6}: {goal['figure']} {goal['value']:.2f} ({wanted})"
+
+
 def _figure(figure: Mapping[str, Any]) -> str:
     value = f"{figure['value']:,.2f} {figure['unit']}"
     return f"  {figure['name']:42} {value:>16}   (goal: {figure['goal']})"
 
 
 _HEADINGS = (
-    f"  {'':20} {'calls/CPU s':>12} {'(spread)':>17} {'us/event':>9} {'core':>5}"
-    f" {'added p50':>10} {'p99 ms':>7} {'RSS':>5} {'peak MB':>7}"
+    f"  {'':20} {'calls/s':>8} {'calls/CPU s':>12} {'(spread)':>17} {'us/event':>9} {'core':>5}"
+    f" {'added p50':>10} {'p99 ms':>7} {'RSS':>5} {'peak MB':>7} {'load core':>10}"
 )
 
 
@@ -82,7 +101,8 @@ def _line(row: Mapping[str, Any], base: Mapping[str, Any] | None) -> str:
     if base is not None:
         added = [f"{row[name]['median'] - base[name]['median']:.2f}" for name in ("p50", "p99")]
     return (
-        f"  {row['server']:20} {rate['median']:12,.0f} {spread:>17} {event:9.1f}"
+        f"  {row['server']:20} {row['rate']['median']:8,.0f}"
+        f" {rate['median']:12,.0f} {spread:>17} {event:9.1f}"
         f" {row['busy']['median']:5.0%} {added[0]:>10} {added[1]:>7}"
-        f" {row['rss']['median']:5.0f} {row['peak']['median']:7.0f}"
+        f" {row['rss']['median']:5.0f} {row['peak']['median']:7.0f} {row['load']['median']:10.0%}"
     )

@@ -9,7 +9,8 @@ Prints its port and serves until its standard input ends. The path decides:
     .../chat/completions     a stream of 300 chunks, at full speed
     anything else            by the header x-bench: `json` (1 KB), `burst` (300 events at full
                              speed, each a write of its own), `paced` (an event every 100 ms,
-                             with the time of its making inside)
+                             with the time of its making inside), `flood` (64 MB at full
+                             speed, as fast as they are taken)
 
 Without the header, a request of more than 10 KB is answered by `burst`, any other by `json`.
 """
@@ -65,6 +66,8 @@ class Upstream(asyncio.Protocol):
         self._answer: Callable[[], None] = self._json
         self._timer: asyncio.TimerHandle | None = None
         self._events = 0
+        self._flood_left = 0
+        self._is_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's own class
@@ -97,6 +100,8 @@ class Upstream(asyncio.Protocol):
             return lambda: self._transport.write(REFUSED_OPENAI if is_openai else REFUSED)
         if is_openai:
             return lambda: self._burst(OPENAI_BURST)
+        if b"x-bench: flood" in head:
+            return self._begin_flood
         if b"x-bench: paced" in head or b"/paced" in path:
             return self._paced
         if size > LARGE:
@@ -114,6 +119,24 @@ class Upstream(asyncio.Protocol):
         if position + 1 < len(events):
             self._loop.call_soon(self._burst, events, position + 1)
 
+    def _begin_flood(self) -> None:
+        self._transport.write(STREAM_HEAD + BEGINNING)
+        self._flood_left = FLOOD
+        self._is_paused = False
+        self._flood()
+
+    def _flood(self) -> None:
+        while not self._is_paused and self._flood_left > 0:
+            self._transport.write(WAVE)
+            self._flood_left -= len(WAVE)
+
+    def pause_writing(self) -> None:
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_paused = False
+        self._flood()
+
     def _paced(self) -> None:
         self._transport.write(STREAM_HEAD + BEGINNING)
         self._events = 0
@@ -130,6 +153,8 @@ class Upstream(asyncio.Protocol):
         self._timer = self._loop.call_at(self._next, self._pace)
 
 
+FLOOD = 64 * 1024 * 1024
+WAVE = chunked(payloads.stream_delta("a flood " * 4000))
 STAMPED = payloads.stream_delta("at=STAMP a few words").replace(b"STAMP", b"%016.6f")
 
 

@@ -32,6 +32,11 @@ class Workload:
     seconds: float = 2.0
     warm_up: float = 0.4
 
+    @property
+    def tells_latency(self) -> bool:
+        """Whether the servers are not saturated: else what a call waits for is its turn."""
+        return self.connections == 1 or self.streams
+
 
 WORKLOADS = (
     Workload("latency", "W1 on one connection", "small", 1),
@@ -68,19 +73,28 @@ WORKLOADS = (
 
 @dataclass(slots=True)
 class Measured:
-    """One server under one workload for some seconds. Latencies in milliseconds, memory in MB."""
+    """One server under one workload for some seconds. Latencies in milliseconds, memory in MB.
+
+    `cpu` and `around` in CPU seconds: of the server, and of load generator and mock upstream.
+    """
 
     server: str
     workload: str
     calls: int
     seconds: float
     cpu: float
+    around: float
     p50: float
     p99: float
     events: int = 0
     rss: float = 0.0
     peak: float = 0.0
     error: str = ""
+
+    @property
+    def rate(self) -> float:
+        """Calls per second."""
+        return self.calls / self.seconds if self.seconds else 0.0
 
     @property
     def per_cpu_second(self) -> float:
@@ -91,6 +105,12 @@ class Measured:
     def busy(self) -> float:
         """Part of a core that the server used."""
         return self.cpu / self.seconds if self.seconds else 0.0
+
+    @property
+    def load(self) -> float:
+        """Part of their core that load generator and mock upstream used: less than 1, if they
+        were not what limited the rate."""
+        return self.around / self.seconds if self.seconds else 0.0
 
     @property
     def per_event(self) -> float:
@@ -112,8 +132,8 @@ def measure(
     generator: Generator, server: Server, workload: Workload, length: Length = Length()
 ) -> Measured:
     """Put `server` under `workload` once."""
-    result, usage = generator.run(_job(server, workload, length), server.pid)
-    return _measured(server, workload, result, usage)
+    result, usage, around = generator.run(_job(server, workload, length), server.pid)
+    return _measured(server, workload, result, usage, around)
 
 
 def _job(server: Server, workload: Workload, length: Length) -> dict[str, Any]:
@@ -156,7 +176,7 @@ def _route(server: Server, workload: Workload) -> tuple[str, str, list[tuple[str
 
 
 def _measured(
-    server: Server, workload: Workload, result: Mapping[str, Any], usage: Usage
+    server: Server, workload: Workload, result: Mapping[str, Any], usage: Usage, around: float
 ) -> Measured:
     latencies = sorted(result["latencies"])
     return Measured(
@@ -165,6 +185,7 @@ def _measured(
         calls=result["calls"],
         seconds=result["seconds"],
         cpu=usage.cpu,
+        around=around,
         p50=_percentile(latencies, 0.50) * 1e3,
         p99=_percentile(latencies, 0.99) * 1e3,
         events=result["events"],
