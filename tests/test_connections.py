@@ -8,6 +8,7 @@ import gc
 import pytest
 
 from proxy.call import Call
+from proxy.requests import ApiRequest
 from proxy.wire import UpstreamRequest
 from tests.proxy import WITH_DATABASE, body_of, fallback, primary, running_proxy, until
 from tests.upstreams import (
@@ -133,6 +134,8 @@ async def test_nothing_holds_on_to_a_request_while_its_reply_streams(
             gc.collect()  # what other tests have left in cycles
             held = [x for x in gc.get_objects() if isinstance(x, Call | UpstreamRequest)]
             assert held == []
+            requests = [x for x in gc.get_objects() if isinstance(x, ApiRequest)]
+            assert all(x.take_body() == b"" for x in requests)
             gate.set()
 
 

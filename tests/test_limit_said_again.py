@@ -141,6 +141,41 @@ async def test_it_is_heard_by_the_login_and_about_the_model_that_it_was_said_to(
             assert len(up.requests) == 3
 
 
+@pytest.mark.parametrize(("opus_hours", "heard"), [(2, b"Opus"), (0.5, b"5-hour")])
+async def test_of_several_limits_the_one_that_ends_last_is_heard(
+    opus_hours: float, heard: bytes
+) -> None:
+    clock = Clock()
+    of_opus = reply(
+        429,
+        BODY.replace(b"5-hour", b"Opus"),
+        [
+            (UNIFIED + b"status", b"rejected"),
+            (UNIFIED + b"representative-claim", b"seven_day_opus"),
+            (UNIFIED + b"reset", b"%d" % (clock.now + opus_hours * HOUR)),
+        ],
+    )
+    async with FakeProvider(of_opus, used_up(clock.now + HOUR), ok()) as up:
+        async with FakeProvider(refuse(500)) as other:
+            providers = primary(up), fallback(other)
+            async with running_proxy(*providers, settings=SETTINGS, clock=clock) as proxy:
+                assert b"Opus" in (await ask(proxy, "opus")).body
+                assert b"5-hour" in (await ask(proxy, "sonnet")).body
+                assert heard in (await ask(proxy, "opus")).body
+                assert len(up.requests) == 2
+
+
+async def test_an_overload_that_names_its_end_is_not_said_to_others() -> None:
+    overload = refuse(529, "request of one client", "overloaded_error", [(b"retry-after", b"600")])
+    async with FakeProvider(overload, ok()) as up, FakeProvider(refuse(500)) as other:
+        providers = primary(up), fallback(other)
+        async with running_proxy(*providers, settings=SETTINGS, clock=Clock()) as proxy:
+            assert [(await proxy.call()).status for _ in range(2)] == [500, 500]
+            answer = await ask(proxy, "claude-test", OTHER_KEY)
+            assert (answer.status, b"of one client" in answer.body) == (500, False)
+            assert await replies() == [""]
+
+
 async def ask(proxy: Proxy, model: str, credential: str = CLIENT_KEY) -> Reply:
     return await proxy.call(body_of(model=model), headers=proxy.headers(credential))
 
@@ -242,6 +277,19 @@ async def replies() -> list[str]:
 
     await until(written, "the limit is written down")
     return found
+
+
+async def test_of_its_headers_only_those_are_kept_that_the_history_keeps() -> None:
+    clock = Clock()
+    limit = used_up(clock.now + HOUR, (b"x-account", b"of-somebody"), (b"cf-ray", b"1"))
+    async with FakeProvider(limit, ok()) as up, FakeProvider(refuse(500)) as other:
+        providers = primary(up), fallback(other)
+        async with running_proxy(*providers, settings=SETTINGS, clock=clock) as proxy:
+            assert (await proxy.call())["x-account"] == "of-somebody"
+            again = await proxy.call()
+            assert (again["x-account"], again["cf-ray"]) == (None, "1")
+            (kept,) = await replies()
+            assert "of-somebody" not in kept
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,7 @@ async def test_calls_attempts_tokens_and_times_are_counted() -> None:
     assert call("failed", "") == 1
     assert call("refused", "") == 1
     assert figure("ccf_falls_over_total", provider="openrouter") == 1
+    assert figure("ccf_falls_over_total", provider="anthropic-primary") == 0
     for provider, result, number in (
         ("anthropic-primary", "200", 2),
         ("anthropic-primary", "529", 2),

@@ -99,6 +99,16 @@ async def test_a_cooldown_that_is_shorter_than_the_interval_is_sat_out() -> None
         assert await case.trail() == SKIPPED
 
 
+async def test_a_token_count_takes_no_ones_probe() -> None:
+    async with closed() as case:
+        await case.after(INTERVAL)
+        for _ in range(2):
+            answer = await case.proxy.call(target="/v1/messages/count_tokens")
+            assert (answer["x-ccf-attempts"] or "").startswith("anthropic-primary=skipped")
+        assert case.up.requests == []
+        assert await case.trail() == SERVED
+
+
 async def test_of_many_calls_at_once_exactly_one_probes() -> None:
     async with closed() as case:
         await case.after(INTERVAL)
