@@ -62,18 +62,23 @@ class CommittedStream:
         await self._data.aclose()
 
     async def _relayed(self) -> AsyncGenerator[bytes, None]:
+        exchange, reader = self._stream.exchange, self._stream.reader
         data, ended = self._stream.held, self._stream.ended
         self._stream.held = b""
+        idle = self._idle()
         while True:
             if data:
                 self._on_data(data)
                 yield data
+                if data is not PING:  # through a ping the provider's silence goes on
+                    idle = self._idle()
             if ended:
                 break
-            if data is not PING:  # through a ping the provider's silence goes on
-                idle = Deadline.after(self._limits.idle, "idle")
             try:
-                data, ended = await self._read_on(idle)
+                if reader.pings:
+                    data, ended = await self._read_on_or_ping(idle)
+                else:
+                    data, ended = await read_on(exchange, reader, idle)
             except UpstreamFailure as failure:
                 self._end(failure)
                 raise StreamBroken(failure.message) from failure
@@ -82,20 +87,17 @@ class CommittedStream:
                 raise
         self._at_upstream_end()
 
-    async def _read_on(self, idle: Deadline) -> tuple[bytes, bool]:
-        """The client's next bytes, and whether the stream is over; a ping in a long silence."""
-        exchange, reader = self._stream.exchange, self._stream.reader
-        while True:
-            pings = reader.pings
-            limit = Deadline.after(PING_SECONDS, "ping").or_earlier(idle) if pings else idle
-            try:
-                data, ended = await read_on(exchange, reader, limit)
-            except TimeLimitExceeded as silence:
-                if silence.limit != "ping":
-                    raise
-                return PING, False
-            if data or ended:
-                return data, ended
+    def _idle(self) -> Deadline:
+        return Deadline.after(self._limits.idle, "idle")
+
+    async def _read_on_or_ping(self, idle: Deadline) -> tuple[bytes, bool]:
+        ping = Deadline.after(PING_SECONDS, "ping").or_earlier(idle)
+        try:
+            return await read_on(self._stream.exchange, self._stream.reader, ping)
+        except TimeLimitExceeded as silence:
+            if silence.limit != "ping":
+                raise
+            return PING, False
 
     def _at_upstream_end(self) -> None:
         reader = self._stream.reader

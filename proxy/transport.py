@@ -98,7 +98,7 @@ class Reply:
         while not self.status:
             if self._broken is not None:
                 self._raise(*self._broken)
-            await self._wait(until)
+            await self._news(until)
         return self.status, self.headers
 
     async def read(self, until: float) -> bytes:
@@ -108,7 +108,7 @@ class Reply:
                 self._raise(*self._broken)
             if self.complete:
                 return b""
-            await self._wait(until)
+            await self._news(until)
         parts, self._parts = self._parts, []
         if self.is_full and not self.complete:
             self._connection.resume()
@@ -153,17 +153,15 @@ class Reply:
         """Made anew each time: one that is kept would keep alive whoever it has passed."""
         raise ConnectionBroken(message, silent=silent)
 
-    async def _wait(self, until: float) -> None:
+    def _news(self, until: float) -> asyncio.Future[None]:
+        """To be awaited: done when something has arrived; `TimeoutError` when time is up."""
         self._waiter = waiter = self._loop.create_future()
         self._until = until
         if self._timer is not None and self._timer.when() > until:
             self._stop_timer()
         if self._timer is None:
             self._timer = self._loop.call_at(until, self._on_timer)
-        try:
-            await waiter
-        finally:
-            self._waiter = None
+        return waiter
 
     def _on_timer(self) -> None:
         """Time may be up.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
@@ -95,7 +95,12 @@ class Exchange(ABC):
     async def chunk(self, deadline: Deadline) -> bytes:
         """The next bytes of the body, decompressed; b"" at its end."""
         while not self._over:
-            chunk = await self._next(deadline)
+            try:
+                chunk = await self._next(deadline)
+            except TimeoutError:
+                raise TimeLimitExceeded(deadline.limit, deadline.seconds) from None
+            except transport.ConnectionBroken as error:
+                raise NetworkFailure(str(error)) from error
             if not chunk:
                 self._over = True
                 return self._inflate.end() if self._inflate else b""
@@ -112,7 +117,9 @@ class Exchange(ABC):
     async def _head(self, deadline: Deadline) -> Head: ...
 
     @abstractmethod
-    async def _next(self, deadline: Deadline) -> bytes: ...
+    def _next(self, deadline: Deadline) -> Awaitable[bytes]:
+        """The next bytes as they come, b"" at the end. Awaited, it may also raise `TimeoutError`
+        and `ConnectionBroken`."""
 
 
 class DirectExchange(Exchange):
@@ -159,14 +166,9 @@ class DirectExchange(Exchange):
                 raise TimeLimitExceeded(deadline.limit, deadline.seconds) from None
         raise NetworkFailure("every kept connection was closed by the provider")
 
-    async def _next(self, deadline: Deadline) -> bytes:
+    def _next(self, deadline: Deadline) -> Awaitable[bytes]:
         assert self._reply is not None
-        try:
-            return await self._reply.read(deadline.at)
-        except TimeoutError:
-            raise TimeLimitExceeded(deadline.limit, deadline.seconds) from None
-        except transport.ConnectionBroken as error:
-            raise NetworkFailure(str(error)) from error
+        return self._reply.read(deadline.at)
 
     async def _connect(self, deadline: Deadline) -> transport.Connection:
         limit = Deadline.after(self._connect_limit, "connect").or_earlier(deadline)
