@@ -10,8 +10,14 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fallbackproxy.settings")
 django_application = get_asgi_application()
 
+from django.conf import settings  # noqa: E402 (needs the variable)
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware  # noqa: E402
+
 from fallbackproxy.handler import ApiHandler, Receive, Send  # noqa: E402 (needs Django)
 from proxy.runtime import Runtime  # noqa: E402
+
+# Here and not around everything: the API does not care what a reverse proxy says of its client.
+pages = ProxyHeadersMiddleware(django_application, settings.FORWARDED_ALLOW_IPS)  # type: ignore[arg-type]
 
 API_PREFIXES = ("/v1/", "/api/")
 API_PATHS = frozenset({"/", "/healthz", "/metrics"})
@@ -29,7 +35,7 @@ class Application:
         elif scope["path"] in API_PATHS or scope["path"].startswith(API_PREFIXES):
             await self._api(scope, receive, send)
         else:
-            await django_application(scope, receive, send)  # type: ignore[arg-type]
+            await pages(scope, receive, send)  # type: ignore[arg-type]
 
     async def _lifespan(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         runtime: Runtime | None = None

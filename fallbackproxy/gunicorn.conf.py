@@ -27,8 +27,6 @@ graceful_timeout = settings.GRACEFUL_TIMEOUT + LIFESPAN_MARGIN
 keepalive = 75
 # Its path would be shared by all instances of a user.
 control_socket_disable = True
-# X-Forwarded-* is believed only from a reverse proxy on this machine.
-forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
 # The heartbeat of a worker must not wait for a disk.
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -61,7 +61,8 @@ class ApiHandler:
             except Exception as error:
                 await _refuse(request, error, receive, send)
             else:
-                await _until_disconnect(receive, request, _respond(match, request, send))
+                with _cancelled_if_left(receive, request):
+                    await _respond(match, request, send)
 
 
 async def _refuse(request: ApiRequest, error: Exception, receive: Receive, send: Send) -> None:
@@ -161,8 +162,9 @@ async def _drain(receive: Receive) -> None:
             await _read_body(receive, 0, settings.MAX_BODY_BYTES * DRAIN_FACTOR)
 
 
-async def _until_disconnect(receive: Receive, request: ApiRequest, work: Awaitable[None]) -> None:
-    """Do `work`, unless the client goes away first: then cancel it.
+@contextmanager
+def _cancelled_if_left(receive: Receive, request: ApiRequest) -> Iterator[None]:
+    """Around the work for a client: that is cancelled when the client goes away first.
 
     A `receive` stays pending all the time: without it a client that leaves is
     not noticed while its stream is quiet.
@@ -178,7 +180,7 @@ async def _until_disconnect(receive: Receive, request: ApiRequest, work: Awaitab
 
     listener = asyncio.create_task(listen())
     try:
-        await work
+        yield
     except asyncio.CancelledError:
         if not request.client_left or task.uncancel():
             raise

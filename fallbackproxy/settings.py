@@ -71,6 +71,9 @@ if LOG_LEVEL not in logging.getLevelNamesMapping():
         f"LOG_LEVEL: {LOG_LEVEL!r} is not one of DEBUG, INFO, WARNING, ERROR"
     )
 
+# Reverse proxies whose X-Forwarded-* headers are believed: by default, those on this machine.
+FORWARDED_ALLOW_IPS = _read("str", "FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+
 # Seconds that running calls get to end when the server is stopped.
 GRACEFUL_TIMEOUT = _read("int", "GRACEFUL_TIMEOUT", 30)
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

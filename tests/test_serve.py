@@ -155,6 +155,12 @@ class TestTheFirstRun:
             )
             assert (answer.status_code, answer.headers["location"]) == (302, "/admin/")
             assert "server" not in answer.headers
+            # A reverse proxy on this machine is believed: those are the lines for its users.
+            behind = {"x-forwarded-proto": "https"}
+            page = browser.get("/admin/connect/", headers=behind).text
+            assert (
+                f"export ANTHROPIC_BASE_URL={first_runs[0].url.replace('http:', 'https:')}" in page
+            )
 
     def test_serves_the_admins_static_files(self, first_runs: list[Server]) -> None:
         answer = httpx.get(f"{first_runs[0].url}/static/admin/css/base.css", timeout=PATIENCE)

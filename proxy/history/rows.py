@@ -22,7 +22,7 @@ from proxy.models import Attempt, RequestLog
 Row = dict[str, Any]
 """Values by the names of the model's fields, all of them but an automatic key."""
 
-AT_ONCE = 40
+AT_ONCE = 8
 PAUSE = 0.001
 """Seconds of rest after so many calls: there is one lock for all of Python, and who is being
 answered needs it more."""
