@@ -11,9 +11,13 @@ from django.db import OperationalError, ProgrammingError, connection
 class DatabaseCommand(BaseCommand):
     """Turns a database that is not there, or has no tables yet, into a `CommandError`."""
 
-    def execute(self, *args: Any, **options: Any) -> str | None:
+    def run_from_argv(self, argv: list[str]) -> None:
         # A pool would try again for half a minute, and log every time, before it says no.
+        # A process of its own needs none; one that calls the command may be using it.
         connection.settings_dict["OPTIONS"].pop("pool", None)
+        super().run_from_argv(argv)
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
         try:
             return super().execute(*args, **options)
         except (OperationalError, ProgrammingError) as error:
