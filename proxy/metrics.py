@@ -11,9 +11,10 @@ import os
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -120,8 +121,20 @@ def exposition(states: Sequence[tuple[str, ProviderState]], now: float) -> bytes
     counts = _ours
     if FILES in os.environ:
         counts = CollectorRegistry()
-        MultiProcessCollector(counts)  # type: ignore[no-untyped-call]
+        counts.register(_AllWorkers())
     return generate_latest(counts) + generate_latest(health)
+
+
+class _AllWorkers(Collector):
+    """The sum over the files of all workers.
+
+    A file that is still empty was made this moment; the library's own collector fails on it.
+    """
+
+    def collect(self) -> Iterator[Metric]:
+        paths = Path(os.environ[FILES]).glob("*.db")
+        files = [str(path) for path in paths if path.stat().st_size]
+        yield from MultiProcessCollector.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
 
 
 class _Health(Collector):

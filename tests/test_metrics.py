@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings as configured
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.parser import text_string_to_metric_families
 
 from providers.health import HealthKey, HealthRow, describe
@@ -246,3 +247,16 @@ async def test_a_fault_of_the_figures_costs_no_row(monkeypatch: pytest.MonkeyPat
             await proxy.call()
             await proxy.log(1)
         assert len(await proxy.log(2)) == 2
+
+
+def test_a_worker_that_makes_its_files_at_this_moment_stops_nobody_from_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    values = MmapedDict(str(tmp_path / "counter_1.db"))  # type: ignore[no-untyped-call]
+    key = mmap_key("ccf_log_rows_lost", "ccf_log_rows_lost_total", [], [], "Lost.")
+    values.write_value(key, 3.0, 0.0)  # type: ignore[no-untyped-call]
+    (tmp_path / "counter_2.db").touch()
+    found = samples(exposition([], 0.0).decode())
+    values.close()  # type: ignore[no-untyped-call]
+    assert found["ccf_log_rows_lost_total", frozenset()] == 3
