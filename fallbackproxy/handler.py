@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -33,6 +33,8 @@ DRAIN_FACTOR = 4
 """How much of a body that nobody wants is read, in limits, so that its sender hears the answer."""
 DRAIN_SECONDS = 30.0
 """And for how long, where the sender is not even known."""
+NOTICE_SECONDS = 0.05
+"""After so long somebody listens for a client that leaves."""
 
 
 class Disconnected(Exception):
@@ -61,8 +63,8 @@ class ApiHandler:
             except Exception as error:
                 await _refuse(request, error, receive, send)
             else:
-                with _cancelled_if_left(receive, request):
-                    await _respond(match, request, send)
+                with _CancelledIfLeft(receive, request):
+                    await _send(await _respond(match, request), send)
 
 
 async def _refuse(request: ApiRequest, error: Exception, receive: Receive, send: Send) -> None:
@@ -82,13 +84,12 @@ async def _refuse(request: ApiRequest, error: Exception, receive: Receive, send:
     await _send(response, send)
 
 
-async def _respond(match: ResolverMatch, request: ApiRequest, send: Send) -> None:
+async def _respond(match: ResolverMatch, request: ApiRequest) -> RelayResponse:
     try:
         response: RelayResponse = await match.func(request, *match.args, **match.kwargs)
     except Exception as error:
         response = _failure(request, error)
-    del request
-    await _send(response, send)
+    return response
 
 
 def _failure(request: ApiRequest, error: Exception) -> RelayResponse:
@@ -162,27 +163,38 @@ async def _drain(receive: Receive) -> None:
             await _read_body(receive, 0, settings.MAX_BODY_BYTES * DRAIN_FACTOR)
 
 
-@contextmanager
-def _cancelled_if_left(receive: Receive, request: ApiRequest) -> Iterator[None]:
+class _CancelledIfLeft:
     """Around the work for a client: that is cancelled when the client goes away first.
 
-    A `receive` stays pending all the time: without it a client that leaves is
-    not noticed while its stream is quiet.
+    From `NOTICE_SECONDS` on a `receive` stays pending all the time: without it a client that
+    leaves is not noticed while its stream is quiet. A call that is over sooner does without.
     """
-    task = asyncio.current_task()
-    assert task is not None
 
-    async def listen() -> None:
-        while (await receive())["type"] != "http.disconnect":
+    __slots__ = ("_listener", "_receive", "_request", "_task", "_timer")
+
+    def __init__(self, receive: Receive, request: ApiRequest) -> None:
+        self._receive = receive
+        self._request = request
+        self._listener: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._timer = task.get_loop().call_later(NOTICE_SECONDS, self._begin)
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> bool:
+        self._timer.cancel()
+        if self._listener is not None:
+            self._listener.cancel()
+        cancelled = kind is not None and issubclass(kind, asyncio.CancelledError)
+        return cancelled and self._request.client_left and not self._task.uncancel()
+
+    def _begin(self) -> None:
+        self._listener = asyncio.create_task(self._listen())
+
+    async def _listen(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
             pass
-        request.client_left = True
-        task.cancel()
-
-    listener = asyncio.create_task(listen())
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not request.client_left or task.uncancel():
-            raise
-    finally:
-        listener.cancel()
+        self._request.client_left = True
+        self._task.cancel()

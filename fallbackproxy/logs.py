@@ -1,9 +1,9 @@
 """Structured logs: one JSON object a line on stderr, written by a thread of its own.
 
-A pipe that nobody reads must not stop the event loop: lines wait in a bounded
-queue, and what does not fit is dropped and counted. The thread writes what has
-gathered in a moment at once: to wake it for every line would cost more than the
-line.
+A pipe that nobody reads must not stop the event loop: records wait in a bounded
+queue, and what does not fit is dropped and counted. The thread formats and writes
+what has gathered in a moment at once: to wake it for every line would cost more
+than the line, and a call has no use for the time that formatting takes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,19 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import IO, Any
 
 import orjson
 
+from providers.events import EventRecord
+from proxy.pacing import paced
 from proxy.redaction import redact_keys
 
 QUEUE_SIZE = 10_000
 GATHER_SECONDS = 0.02
+AT_ONCE = 32
+"""Lines between two rests of the thread."""
 WIRE_LOGGERS = ("httpx", "httpcore")
 """They quote what providers send, at levels below WARNING: never written, whatever is set."""
 
@@ -76,34 +81,49 @@ class DeliberateAborts(logging.Filter):
 
 
 class BackgroundStderr(logging.Handler):
-    """Hands formatted lines to a thread that writes them to stderr."""
+    """Hands records to a thread that writes them to stderr, a line each."""
 
     def __init__(self, stream: IO[str] | None = None) -> None:
         super().__init__()
         self._stream = stream
-        self._lines: deque[str] = deque()
+        self._waiting: deque[str | EventRecord] = deque()
         self._dropped = 0
         self._news = threading.Event()
+        self._is_awake = False
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._start = threading.Lock()
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """As the base class, without its lock: a deque needs none."""
+        if isinstance(record, EventRecord):
+            self._put(record)
+        else:
+            self.emit(record)
+        return True
+
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno < logging.WARNING and record.name.startswith(WIRE_LOGGERS):
-            return
-        try:
-            line = self.format(record)
-        except Exception:
-            self.handleError(record)
-            return
+        """Formats at once: what the arguments of a record say may be another thing later."""
+        if record.levelno >= logging.WARNING or not record.name.startswith(WIRE_LOGGERS):
+            self._put(self._line(record))
+
+    def _put(self, line: str | EventRecord) -> None:
         if self._thread is None:
             self._start_thread()
-        if len(self._lines) >= QUEUE_SIZE:
+        if len(self._waiting) >= QUEUE_SIZE:
             self._dropped += 1
             return
-        self._lines.append(line)
-        if not self._news.is_set():
+        self._waiting.append(line)
+        if not self._is_awake:
+            self._is_awake = True
             self._news.set()
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return f"{self.format(record)}\n"
+        except Exception:
+            self.handleError(record)
+            return ""
 
     def _start_thread(self) -> None:
         # At the first line, not at import: gunicorn forks in between.
@@ -127,19 +147,27 @@ class BackgroundStderr(logging.Handler):
         self.drain()
         super().close()
 
+    def _taken(self, count: int) -> Iterator[str]:
+        """So many of the waiting lines, formatted a few at a time."""
+        for _ in paced(range(count), AT_ONCE):
+            line = self._waiting.popleft()
+            yield line if isinstance(line, str) else self._line(line)
+
     def _write(self) -> None:
         while True:
             self._news.wait()
             last = self._closing.wait(GATHER_SECONDS)
             # Cleared first: a line that comes while these are taken wakes the thread once more.
             self._news.clear()
-            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            self._is_awake = False
+            lines = list(self._taken(len(self._waiting)))
             dropped, self._dropped = self._dropped, 0
             if dropped:
-                lines.append(_dumps({"level": "warning", "event": "log.dropped", "lines": dropped}))
+                line = _dumps({"level": "warning", "event": "log.dropped", "lines": dropped})
+                lines.append(f"{line}\n")
             stream = self._stream or sys.stderr
             try:
-                stream.write("".join(f"{line}\n" for line in lines))
+                stream.write("".join(lines))
                 stream.flush()
             except (OSError, ValueError):
                 pass

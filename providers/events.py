@@ -9,9 +9,10 @@ logger = logging.getLogger("ccf")
 
 
 def emit(event: str, *, level: int = logging.INFO, **fields: object) -> None:
-    """Log `event` with `fields`; None values are left out."""
+    """Log `event` with `fields`, plain values that nobody changes; None values are left out."""
     if logger.isEnabledFor(level):
-        logger.handle(EventRecord(level, event, fields))
+        # Not `handle`: this logger has no filters.
+        logger.callHandlers(EventRecord(level, event, fields))
 
 
 _UNKNOWN = {

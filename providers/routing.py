@@ -17,6 +17,9 @@ from typing import Any
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 LONG_CONTEXT_SUFFIX = "[1m]"
 
+MAX_KNOWN_MODELS = 1000
+"""Models whose targets a snapshot remembers: their names are the clients' to choose."""
+
 
 class WireFormat(enum.StrEnum):
     """The API that a provider speaks."""
@@ -136,17 +139,26 @@ class Snapshot:
     tokens: Mapping[bytes, TokenSpec] = field(default_factory=dict, repr=False)
     settings: Settings = Settings()
     translates: bool = False
+    _known_targets: dict[tuple[str, bool], tuple[Target, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def targets_for(
         self, model: str, *, with_client_credentials: bool, skip_client_providers: bool = False
     ) -> list[Target]:
         """The targets of a call in order: enabled providers that this client may use."""
-        return [
-            Target(provider, provider.map_model(model))
-            for provider in self.providers
-            if not provider.uses_client_credentials
-            or (with_client_credentials and not skip_client_providers)
-        ]
+        with_client_providers = with_client_credentials and not skip_client_providers
+        key = model, with_client_providers
+        known = self._known_targets.get(key)
+        if known is None:
+            known = tuple(
+                Target(provider, provider.map_model(model))
+                for provider in self.providers
+                if with_client_providers or not provider.uses_client_credentials
+            )
+            if len(self._known_targets) < MAX_KNOWN_MODELS:
+                self._known_targets[key] = known
+        return list(known)
 
     def client_credential_providers(self) -> Iterator[ProviderSpec]:
         return (p for p in self.providers if p.uses_client_credentials)

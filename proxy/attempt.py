@@ -63,9 +63,9 @@ async def ask(
     limits = target.provider.limits
     request, translation = FORMATS[target.provider.format].translate(call, target)
     if call.stream:
-        deadline = Deadline.after(limits.first_byte_stream, "first byte").or_earlier(budget)
+        deadline = Deadline(limits.first_byte_stream, "first byte").or_earlier(budget)
     else:
-        deadline = Deadline.after(limits.first_byte, "first byte")
+        deadline = Deadline(limits.first_byte, "first byte")
     on_request(request)
     exchange = upstream.send(request, limits.connect)
     del request
@@ -91,11 +91,16 @@ async def read_on(
         chunk = await exchange.chunk(deadline)
     else:
         # All that matters has been said; the provider merely has not hung up.
-        settle = Deadline.after(quiet, "settling").or_earlier(deadline)
+        settle = Deadline(quiet, "settling").or_earlier(deadline)
         try:
             chunk = await exchange.chunk(settle)
         except UpstreamFailure:
             chunk = b""
+    return digested(reader, chunk)
+
+
+def digested(reader: StreamReader, chunk: bytes) -> tuple[bytes, bool]:
+    """What `chunk` means for the client, and whether the stream is over: b"" is its end."""
     return (reader.feed(chunk), False) if chunk else (reader.end(), True)
 
 
@@ -170,7 +175,7 @@ async def _read_body(exchange: Exchange, deadline: Deadline, idle: float, most: 
         size += len(chunk)
         if size > most:
             raise InvalidReply(f"the reply is larger than {most} bytes")
-        deadline = Deadline.after(idle, "idle")
+        deadline = Deadline(idle, "idle")
     return b"".join(chunks)
 
 
@@ -179,7 +184,7 @@ async def _read_error_body(exchange: Exchange, deadline: Deadline, idle: float) 
     chunks, size = [], 0
     try:
         while size < MAX_ERROR_BYTES:
-            chunk = await exchange.chunk(Deadline.after(idle, "idle").or_earlier(deadline))
+            chunk = await exchange.chunk(Deadline(idle, "idle").or_earlier(deadline))
             if not chunk:
                 break
             chunks.append(chunk)

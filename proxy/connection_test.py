@@ -157,7 +157,7 @@ async def _read(reply: Reply) -> bool:
 async def _read_stream(stream: OpenStream, parser: PayloadParser) -> bool:
     found, ended = _calls_tool(parser, stream.held), stream.ended
     while not ended and not stream.reader.complete:
-        data, ended = await read_on(stream.exchange, stream.reader, Deadline.after(SECONDS, "idle"))
+        data, ended = await read_on(stream.exchange, stream.reader, Deadline(SECONDS, "idle"))
         found = _calls_tool(parser, data) or found
     if stream.reader.error is not None:
         raise UpstreamRefused(stream.reader.error)

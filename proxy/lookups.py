@@ -95,7 +95,7 @@ async def pass_through(
     limits = target.provider.limits
     exchange = upstream.send(request, limits.connect)
     try:
-        head = await exchange.head(Deadline.after(limits.first_byte, "first byte"))
+        head = await exchange.head(Deadline(limits.first_byte, "first byte"))
         if not 200 <= head.status < 600:
             raise InvalidReply(f"status {head.status} where an answer was expected")
     except UpstreamFailure as failure:
@@ -188,7 +188,7 @@ class _Passing:
 
     async def __anext__(self) -> bytes:
         try:
-            data = await self._exchange.chunk(Deadline.after(self._idle, "idle"))
+            data = await self._exchange.chunk(Deadline(self._idle, "idle"))
         except UpstreamFailure as failure:
             self._record.finish("broken", redact(failure.message, self._secrets))
             raise StreamBroken(failure.message) from failure

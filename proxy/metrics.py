@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 from providers.health import ProviderState
 from proxy.call import COUNT_TOKENS, MESSAGES
 from proxy.history.records import CallRecord, counted
+from proxy.pacing import paced
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode()
 FILES = "PROMETHEUS_MULTIPROC_DIR"
@@ -30,6 +31,9 @@ FILES = "PROMETHEUS_MULTIPROC_DIR"
 
 FIRST_BYTE_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
 DURATION_BUCKETS = (0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600, 1800)
+
+AT_ONCE = 32
+"""Calls between two rests."""
 
 _ENDPOINTS = {MESSAGES: "messages", COUNT_TOKENS: "count_tokens"}
 _TOKENS = ("input", "output", "cache_read", "cache_creation")
@@ -88,7 +92,7 @@ def observe(records: Iterable[CallRecord]) -> None:
     """Count finished calls: summed up first, because every single count is a write to a file."""
     counts: Counts = defaultdict(int)
     times: Times = defaultdict(list)
-    for record in records:
+    for record in paced(records, AT_ONCE):
         provider = record.provider
         counts[calls, (_ENDPOINTS.get(record.path, "other"), record.outcome, provider)] += 1
         if record.path == MESSAGES:
@@ -100,7 +104,7 @@ def observe(records: Iterable[CallRecord]) -> None:
         counter.labels(*labels).inc(number)
     for (histogram, label), seconds in times.items():
         histogram_of_provider = histogram.labels(label)
-        for value in seconds:
+        for value in paced(seconds, AT_ONCE):
             histogram_of_provider.observe(value)
 
 

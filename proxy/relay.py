@@ -85,7 +85,7 @@ class Relay:
         if not targets:
             raise NoProvider(nobody_to_ask(call))
         caller = Caller(call.credential, call.session_id, call.agent_id)
-        budget = Deadline.after(settings.call_budget, "call budget")
+        budget = Deadline(settings.call_budget, "call budget")
         conversation = _Conversation(call, caller, record, settings, budget, Fitting(call))
         while True:
             result = await self._ask_all(conversation, targets)

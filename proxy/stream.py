@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from providers.routing import TimeLimits
-from proxy.attempt import OpenStream, read_on
+from proxy.attempt import OpenStream, digested, read_on
 from proxy.deadlines import Deadline
 from proxy.errors import (
     NetworkFailure,
@@ -65,18 +65,20 @@ class CommittedStream:
         exchange, reader = self._stream.exchange, self._stream.reader
         data, ended = self._stream.held, self._stream.ended
         self._stream.held = b""
-        idle = self._idle()
+        idle = Deadline(self._limits.idle, "idle")
         while True:
             if data:
                 self._on_data(data)
                 yield data
                 if data is not PING:  # through a ping the provider's silence goes on
-                    idle = self._idle()
+                    idle.restart()
             if ended:
                 break
             try:
                 if reader.pings:
                     data, ended = await self._read_on_or_ping(idle)
+                elif reader.quiet_end is None:  # `read_on`, with one coroutine less an event
+                    data, ended = digested(reader, await exchange.chunk(idle))
                 else:
                     data, ended = await read_on(exchange, reader, idle)
             except UpstreamFailure as failure:
@@ -87,11 +89,8 @@ class CommittedStream:
                 raise
         self._at_upstream_end()
 
-    def _idle(self) -> Deadline:
-        return Deadline.after(self._limits.idle, "idle")
-
     async def _read_on_or_ping(self, idle: Deadline) -> tuple[bytes, bool]:
-        ping = Deadline.after(PING_SECONDS, "ping").or_earlier(idle)
+        ping = Deadline(PING_SECONDS, "ping").or_earlier(idle)
         try:
             return await read_on(self._stream.exchange, self._stream.reader, ping)
         except TimeLimitExceeded as silence:

@@ -98,17 +98,21 @@ class Reply:
         while not self.status:
             if self._broken is not None:
                 self._raise(*self._broken)
-            await self._news(until)
+            await self.news(until)
         return self.status, self.headers
 
     async def read(self, until: float) -> bytes:
         """All that has arrived of the body since the last time; b"" at its end."""
-        while not self._parts:
+        while (data := self.take()) is None:
+            await self.news(until)
+        return data
+
+    def take(self) -> bytes | None:
+        """As `read`, without waiting: None if nothing has arrived."""
+        if not self._parts:
             if self._broken is not None:
                 self._raise(*self._broken)
-            if self.complete:
-                return b""
-            await self._news(until)
+            return b"" if self.complete else None
         parts, self._parts = self._parts, []
         if self.is_full and not self.complete:
             self._connection.resume()
@@ -153,7 +157,7 @@ class Reply:
         """Made anew each time: one that is kept would keep alive whoever it has passed."""
         raise ConnectionBroken(message, silent=silent)
 
-    def _news(self, until: float) -> asyncio.Future[None]:
+    def news(self, until: float) -> asyncio.Future[None]:
         """To be awaited: done when something has arrived; `TimeoutError` when time is up."""
         self._waiter = waiter = self._loop.create_future()
         self._until = until

@@ -96,7 +96,8 @@ class Exchange(ABC):
         """The next bytes of the body, decompressed; b"" at its end."""
         while not self._over:
             try:
-                chunk = await self._next(deadline)
+                while (chunk := self._take()) is None:
+                    await self._news(deadline)
             except TimeoutError:
                 raise TimeLimitExceeded(deadline.limit, deadline.seconds) from None
             except transport.ConnectionBroken as error:
@@ -117,9 +118,15 @@ class Exchange(ABC):
     async def _head(self, deadline: Deadline) -> Head: ...
 
     @abstractmethod
-    def _next(self, deadline: Deadline) -> Awaitable[bytes]:
-        """The next bytes as they come, b"" at the end. Awaited, it may also raise `TimeoutError`
-        and `ConnectionBroken`."""
+    def _take(self) -> bytes | None:
+        """The next bytes as they came, b"" at the end, None if none have come.
+
+        May also raise `ConnectionBroken`.
+        """
+
+    @abstractmethod
+    def _news(self, deadline: Deadline) -> Awaitable[None]:
+        """To be awaited where nothing has come. May also raise `TimeoutError`."""
 
 
 class DirectExchange(Exchange):
@@ -166,12 +173,16 @@ class DirectExchange(Exchange):
                 raise TimeLimitExceeded(deadline.limit, deadline.seconds) from None
         raise NetworkFailure("every kept connection was closed by the provider")
 
-    def _next(self, deadline: Deadline) -> Awaitable[bytes]:
+    def _take(self) -> bytes | None:
         assert self._reply is not None
-        return self._reply.read(deadline.at)
+        return self._reply.take()
+
+    def _news(self, deadline: Deadline) -> Awaitable[None]:
+        assert self._reply is not None
+        return self._reply.news(deadline.at)
 
     async def _connect(self, deadline: Deadline) -> transport.Connection:
-        limit = Deadline.after(self._connect_limit, "connect").or_earlier(deadline)
+        limit = Deadline(self._connect_limit, "connect").or_earlier(deadline)
         try:
             async with asyncio.timeout_at(limit.at):
                 return await self._pool.connect(self._route.origin)
@@ -193,7 +204,10 @@ class FailedExchange(Exchange):
     async def _head(self, deadline: Deadline) -> Head:
         raise NetworkFailure(self._message)
 
-    async def _next(self, deadline: Deadline) -> bytes:
+    def _take(self) -> bytes | None:
+        raise NetworkFailure(self._message)
+
+    async def _news(self, deadline: Deadline) -> None:
         raise NetworkFailure(self._message)
 
 
@@ -204,6 +218,7 @@ class OwnedExchange(Exchange):
         self, transport: httpx.AsyncBaseTransport, request: UpstreamRequest, connect_limit: float
     ) -> None:
         self._queue: asyncio.Queue[Head | bytes | UpstreamFailure] = asyncio.Queue(QUEUED_CHUNKS)
+        self._next: Head | bytes | UpstreamFailure | None = None
         self._abandoned = False
         self._held = False
         self._scope = anyio.CancelScope()
@@ -211,23 +226,27 @@ class OwnedExchange(Exchange):
         self.task = asyncio.create_task(self._own(transport, connect_limit))
 
     async def _head(self, deadline: Deadline) -> Head:
-        head = await self._item(deadline)
+        while (head := self._item()) is None:
+            try:
+                await self._news(deadline)
+            except TimeoutError:
+                raise TimeLimitExceeded(deadline.limit, deadline.seconds) from None
         assert isinstance(head, Head)
         return head
 
-    async def _next(self, deadline: Deadline) -> bytes:
-        chunk = await self._item(deadline)
-        assert isinstance(chunk, bytes)
+    def _take(self) -> bytes | None:
+        chunk = self._item()
+        assert not isinstance(chunk, Head)
         return chunk
 
-    async def _item(self, deadline: Deadline) -> Head | bytes:
-        if self._queue.empty():
-            try:
-                async with asyncio.timeout_at(deadline.at):
-                    item = await self._queue.get()
-            except TimeoutError:
-                raise TimeLimitExceeded(deadline.limit, deadline.seconds) from None
-        else:
+    async def _news(self, deadline: Deadline) -> None:
+        async with asyncio.timeout_at(deadline.at):
+            self._next = await self._queue.get()
+
+    def _item(self) -> Head | bytes | None:
+        """The next one that has come, None if none has."""
+        item, self._next = self._next, None
+        if item is None and not self._queue.empty():
             item = self._queue.get_nowait()
         if isinstance(item, UpstreamFailure):
             raise item
@@ -372,15 +391,17 @@ _PORTS = {"http": 80, "https": 443}
 
 def _request_head(request: UpstreamRequest, route: _Route) -> bytes:
     """Request line and headers. Raises `NetworkFailure` if they would become something else."""
-    lines = [
-        b"%b %b HTTP/1.1" % (request.method.encode(), _request_target(request.url)),
-        b"host: %b" % route.host,
-        *(b"%b: %b" % pair for pair in request.headers),
-    ]
+    parts = [request.method.encode(), b" ", _request_target(request.url), b" HTTP/1.1\r\nhost: "]
+    parts += (route.host, b"\r\n")
+    for name, value in request.headers:
+        parts += (name, b": ", value, b"\r\n")
+    lines = len(request.headers) + 3
     if request.body or request.method not in ("GET", "HEAD"):
-        lines.append(b"content-length: %d" % len(request.body))
-    head = b"\r\n".join((*lines, b"", b""))
-    if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1:
+        parts.append(b"content-length: %d\r\n" % len(request.body))
+        lines += 1
+    parts.append(b"\r\n")
+    head = b"".join(parts)
+    if head.count(b"\n") != lines or head.count(b"\r") != lines:
         raise NetworkFailure("a header of the request has more than one line")
     return head
 

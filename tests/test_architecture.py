@@ -176,7 +176,8 @@ def test_what_is_pure_uses_only_what_is_pure() -> None:
 
 LAYERS = (
     # From the bottom to the top: a module uses its own layer and those below it.
-    {"wire", "errors", "usage", "deadlines", "redaction", "sse", "reading", "call", "transport"},
+    {"wire", "errors", "usage", "deadlines", "redaction", "pacing"},
+    {"sse", "reading", "call", "transport"},
     {"formats", "rectifiers", "inflating", "outcomes", "responses", "access", "models"},
     {"scaling"},
     {"upstream", "history", "metrics"},

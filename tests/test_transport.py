@@ -405,8 +405,8 @@ def request_to(url: str, **headers: str) -> UpstreamRequest:
 async def ask(client: UpstreamClient, request: UpstreamRequest, seconds: float = 5.0) -> int:
     exchange = client.send(request, connect_limit=seconds)
     try:
-        head = await exchange.head(Deadline.after(seconds, "first byte"))
-        while await exchange.chunk(Deadline.after(seconds, "idle")):
+        head = await exchange.head(Deadline(seconds, "first byte"))
+        while await exchange.chunk(Deadline(seconds, "idle")):
             pass
         return head.status
     finally:
@@ -492,12 +492,12 @@ async def test_connecting_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch
     async with upstream_client() as client:
         exchange = client.send(request_to("http://127.0.0.1:9"), connect_limit=0.01)
         with pytest.raises(TimeLimitExceeded) as caught:
-            await exchange.head(Deadline.after(5, "first byte"))
+            await exchange.head(Deadline(5, "first byte"))
         assert caught.value.limit == "connect"
 
 
 async def test_the_body_is_let_go_of_when_the_reply_begins() -> None:
     async with FakeProvider(reply(200, b"{}")) as up, upstream_client() as client:
         exchange = client.send(request_to(up.url), connect_limit=5)
-        await exchange.head(Deadline.after(5, "first byte"))
+        await exchange.head(Deadline(5, "first byte"))
         assert exchange._request is None  # type: ignore[attr-defined]

@@ -12,9 +12,13 @@ from django.db.models import F
 from proxy.call import MESSAGES
 from proxy.history.records import AttemptRecord, CallRecord, counted
 from proxy.models import HourlyFigures, RequestLog
+from proxy.pacing import paced
 
 Key = tuple[datetime.datetime, str]
 """The hour, in UTC, and a provider's name."""
+
+AT_ONCE = 64
+"""Calls between two rests."""
 
 _BROKEN = RequestLog.Outcome.BROKEN.value
 ERRORS = frozenset(
@@ -91,7 +95,7 @@ class _Sums:
 
 def _figures(records: Iterable[CallRecord]) -> dict[Key, _Sums]:
     found: defaultdict[tuple[int, str], _Sums] = defaultdict(_Sums)
-    for record in records:
+    for record in paced(records, AT_ONCE):
         if record.path != MESSAGES:
             continue
         hour = int(record.time // 3600)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -18,14 +17,13 @@ from django.db.backends.utils import CursorWrapper
 from proxy.history.records import MAX_INTEGER, MAX_MESSAGE, AttemptRecord, CallRecord, counted
 from proxy.history.rollup import add_figures
 from proxy.models import Attempt, RequestLog
+from proxy.pacing import paced
 
 Row = dict[str, Any]
 """Values by the names of the model's fields, all of them but an automatic key."""
 
 AT_ONCE = 8
-PAUSE = 0.001
-"""Seconds of rest after so many calls: there is one lock for all of Python, and who is being
-answered needs it more."""
+"""Rows between two rests."""
 
 
 def write_rows(batch: Iterable[CallRecord], *, keep_messages: bool = True) -> None:
@@ -45,15 +43,13 @@ def write_rows(batch: Iterable[CallRecord], *, keep_messages: bool = True) -> No
 def _rows(records: Iterable[CallRecord], keep_messages: bool) -> Iterator[tuple[Row, list[Row]]]:
     """The row of each call and those of its attempts, without the key that they share."""
     as_time = connection.ops.adapt_datetimefield_value
-    for number, record in enumerate(records, start=1):
+    for record in paced(records, AT_ONCE):
         moment = as_time(datetime.datetime.fromtimestamp(record.time, datetime.UTC))
         attempts = [
             _attempt_row(position, attempt, keep_messages)
             for position, attempt in enumerate(record.attempts, start=1)
         ]
         yield _call_row(moment, record, keep_messages), attempts
-        if number % AT_ONCE == 0:
-            time.sleep(PAUSE)
 
 
 def _new_keys(cursor: CursorWrapper, count: int) -> Sequence[int]:
@@ -83,9 +79,7 @@ def _insert(cursor: CursorWrapper, model: type[models.Model], rows: Sequence[Row
     statement = (
         f"INSERT INTO {quote(model._meta.db_table)} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608
     )
-    for start in range(0, len(rows), AT_ONCE):
-        if start:
-            time.sleep(PAUSE)
+    for start in paced(range(0, len(rows), AT_ONCE), at_once=1):
         part = rows[start : start + AT_ONCE]
         cursor.executemany(statement, [tuple(row.values()) for row in part])
 
@@ -145,7 +139,8 @@ def _attempt_row(number: int, attempt: AttemptRecord, keep_message: bool) -> Row
 
 
 def _ms(seconds: float) -> int:
-    return min(max(0, round(seconds * 1000)), MAX_INTEGER)
+    milliseconds = round(seconds * 1000)
+    return milliseconds if 0 <= milliseconds <= MAX_INTEGER else min(max(0, milliseconds), MAX_INTEGER)
 
 
 def _clean(text: str, length: int) -> str:
