@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 from typing import IO, Any
 
 import orjson
@@ -37,10 +36,13 @@ class JsonFormatter(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._second = 0
-        self._until_second = ""
+        self._last_second = 0, ""  # one value, because several threads share it
 
     def format(self, record: logging.LogRecord) -> str:
+        return redact_keys(self.unredacted(record))
+
+    def unredacted(self, record: logging.LogRecord) -> str:
+        """As `format`, for those who redact many lines at once."""
         line: dict[str, Any] = {
             "time": self._moment(record.created),
             "level": record.levelname.lower(),
@@ -55,15 +57,16 @@ class JsonFormatter(logging.Formatter):
             line["message"] = record.getMessage()
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return redact_keys(_dumps(line))
+        return _dumps(line)
 
     def _moment(self, created: float) -> str:
         """ISO 8601 in UTC, with milliseconds."""
         second = int(created)
-        if second != self._second:
-            self._until_second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-            self._second = second
-        return f"{self._until_second}.{int((created - second) * 1000):03d}Z"
+        last, text = self._last_second
+        if second != last:
+            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._last_second = second, text
+        return f"{text}.{int((created - second) * 1000):03d}Z"
 
 
 def _dumps(line: dict[str, Any]) -> str:
@@ -86,6 +89,8 @@ class BackgroundStderr(logging.Handler):
     def __init__(self, stream: IO[str] | None = None) -> None:
         super().__init__()
         self._stream = stream
+        self._json = JsonFormatter()
+        self.setFormatter(self._json)
         self._waiting: deque[str | EventRecord] = deque()
         self._dropped = 0
         self._news = threading.Event()
@@ -104,8 +109,12 @@ class BackgroundStderr(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Formats at once: what the arguments of a record say may be another thing later."""
-        if record.levelno >= logging.WARNING or not record.name.startswith(WIRE_LOGGERS):
-            self._put(self._line(record))
+        if record.levelno < logging.WARNING and record.name.startswith(WIRE_LOGGERS):
+            return
+        try:
+            self._put(self.format(record))
+        except Exception:
+            self.handleError(record)
 
     def _put(self, line: str | EventRecord) -> None:
         if self._thread is None:
@@ -117,13 +126,6 @@ class BackgroundStderr(logging.Handler):
         if not self._is_awake:
             self._is_awake = True
             self._news.set()
-
-    def _line(self, record: logging.LogRecord) -> str:
-        try:
-            return f"{self.format(record)}\n"
-        except Exception:
-            self.handleError(record)
-            return ""
 
     def _start_thread(self) -> None:
         # At the first line, not at import: gunicorn forks in between.
@@ -147,12 +149,6 @@ class BackgroundStderr(logging.Handler):
         self.drain()
         super().close()
 
-    def _taken(self, count: int) -> Iterator[str]:
-        """So many of the waiting lines, formatted a few at a time."""
-        for _ in paced(range(count), AT_ONCE):
-            line = self._waiting.popleft()
-            yield line if isinstance(line, str) else self._line(line)
-
     def _write(self) -> None:
         while True:
             self._news.wait()
@@ -160,16 +156,31 @@ class BackgroundStderr(logging.Handler):
             # Cleared first: a line that comes while these are taken wakes the thread once more.
             self._news.clear()
             self._is_awake = False
-            lines = list(self._taken(len(self._waiting)))
-            dropped, self._dropped = self._dropped, 0
-            if dropped:
-                line = _dumps({"level": "warning", "event": "log.dropped", "lines": dropped})
-                lines.append(f"{line}\n")
             stream = self._stream or sys.stderr
             try:
-                stream.write("".join(lines))
+                for _ in paced(range(0, len(self._waiting), AT_ONCE), at_once=1):
+                    stream.write(self._portion())
+                if self._dropped:
+                    dropped, self._dropped = self._dropped, 0
+                    line = {"level": "warning", "event": "log.dropped", "lines": dropped}
+                    stream.write(_dumps(line) + "\n")
                 stream.flush()
             except (OSError, ValueError):
                 pass
             if last:
                 return
+
+    def _portion(self) -> str:
+        """The next few of the waiting lines. They are redacted together: most have no need."""
+        count = min(AT_ONCE, len(self._waiting))
+        lines = [self._text(self._waiting.popleft()) for _ in range(count)]
+        return redact_keys("".join(lines))
+
+    def _text(self, waiting: str | EventRecord) -> str:
+        if isinstance(waiting, str):
+            return f"{waiting}\n"
+        try:
+            return f"{self._json.unredacted(waiting)}\n"
+        except Exception:
+            self.handleError(waiting)
+            return ""

@@ -207,10 +207,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {"aborts": {"()": "fallbackproxy.logs.DeliberateAborts"}},
-    "formatters": {"json": {"()": "fallbackproxy.logs.JsonFormatter"}},
-    "handlers": {
-        "stderr": {"class": "fallbackproxy.logs.BackgroundStderr", "formatter": "json"},
-    },
+    "handlers": {"stderr": {"class": "fallbackproxy.logs.BackgroundStderr"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "django.request": {"level": "ERROR"},

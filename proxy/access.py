@@ -38,23 +38,30 @@ def identify(headers: HeaderPairs, snapshot: Snapshot, *, allow_anonymous: bool)
     not even one that is disabled here.
     """
     token: TokenSpec | None = None
-    kept = []
+    kept: list[tuple[bytes, bytes]] = []
+    own: list[bytes] = []
+    skip = False
     for pair in headers:
         name, value = pair
-        if name.startswith(b"x-ccf-"):
+        if name in _CREDENTIAL_HEADERS:
+            bare = _bare(value)
+            found = _find(bare, snapshot)
+            token = token or found
+            if found or bare.strip().startswith(_OURS):
+                continue
+            if value.strip():
+                own.append(value)
+        elif name.startswith(b"x-ccf-"):
             if name == TOKEN_HEADER:
                 token = token or _find(value, snapshot)
+            elif name == SKIP_HEADER:
+                skip = skip or value.strip().lower() in (b"1", b"true", b"yes")
             continue
-        if name in _CREDENTIAL_HEADERS:
-            found = _find(_bare(value), snapshot)
-            token = token or found
-            if found or _bare(value).strip().startswith(_OURS):
-                continue
         kept.append(pair)
     if token is None and not allow_anonymous:
         raise NotAuthenticated(_why(headers))
-    skip = (header(headers, SKIP_HEADER) or b"").strip().lower() in (b"1", b"true", b"yes")
-    return Caller(kept, token, _credential(kept), skip)
+    credential = hashlib.sha256(b"\n".join(own)).hexdigest()[:16] if own else ""
+    return Caller(kept, token, credential, skip)
 
 
 def _bare(value: bytes) -> bytes:
@@ -63,11 +70,6 @@ def _bare(value: bytes) -> bytes:
 
 def _find(value: bytes, snapshot: Snapshot) -> TokenSpec | None:
     return snapshot.tokens.get(hashlib.sha256(value.strip()).digest())
-
-
-def _credential(headers: HeaderPairs) -> str:
-    values = [value for name, value in headers if name in _CREDENTIAL_HEADERS and value.strip()]
-    return hashlib.sha256(b"\n".join(values)).hexdigest()[:16] if values else ""
 
 
 def _why(headers: HeaderPairs) -> str:

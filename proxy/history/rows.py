@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -42,14 +43,12 @@ def write_rows(batch: Iterable[CallRecord], *, keep_messages: bool = True) -> No
 
 def _rows(records: Iterable[CallRecord], keep_messages: bool) -> Iterator[tuple[Row, list[Row]]]:
     """The row of each call and those of its attempts, without the key that they share."""
-    as_time = connection.ops.adapt_datetimefield_value
     for record in paced(records, AT_ONCE):
-        moment = as_time(datetime.datetime.fromtimestamp(record.time, datetime.UTC))
         attempts = [
             _attempt_row(position, attempt, keep_messages)
             for position, attempt in enumerate(record.attempts, start=1)
         ]
-        yield _call_row(moment, record, keep_messages), attempts
+        yield _call_row(_moment(record.time), record, keep_messages), attempts
 
 
 def _new_keys(cursor: CursorWrapper, count: int) -> Sequence[int]:
@@ -138,9 +137,25 @@ def _attempt_row(number: int, attempt: AttemptRecord, keep_message: bool) -> Row
     }
 
 
+def _moment(time: float) -> Any:
+    """What the database takes for an epoch second."""
+    second = int(time)
+    microsecond = int((time - second) * 1_000_000)
+    whole = _whole_second(second)
+    if isinstance(whole, str):  # SQLite's
+        return f"{whole}.{microsecond:06d}"
+    return whole.replace(microsecond=microsecond)
+
+
+@lru_cache(maxsize=16)
+def _whole_second(second: int) -> Any:
+    """Asked for once and not for every call: it takes longer than the rest of the row."""
+    moment = datetime.datetime.fromtimestamp(second, datetime.UTC)
+    return connection.ops.adapt_datetimefield_value(moment)
+
+
 def _ms(seconds: float) -> int:
-    milliseconds = round(seconds * 1000)
-    return milliseconds if 0 <= milliseconds <= MAX_INTEGER else min(max(0, milliseconds), MAX_INTEGER)
+    return min(max(0, round(seconds * 1000)), MAX_INTEGER)
 
 
 def _clean(text: str, length: int) -> str:
