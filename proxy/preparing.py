@@ -42,7 +42,8 @@ def _prepared(call: Call, target: Target, knowledge: Knowledge) -> Call:
     provider = target.provider
     if provider.format is not WireFormat.ANTHROPIC or not call.body:
         return call
-    if not provider.profile.get("keep_thinking"):
+    may_hold_foreign = call.contents is not None or knowledge.has_foreign(provider.id)
+    if may_hold_foreign and not provider.profile.get("keep_thinking"):
         call = _without_foreign_thinking(call, provider.id, knowledge)
     if provider.uses_client_credentials:
         return call
@@ -53,8 +54,6 @@ def _prepared(call: Call, target: Target, knowledge: Knowledge) -> Call:
 
 def _without_foreign_thinking(call: Call, provider_id: int, knowledge: Knowledge) -> Call:
     """The body is decoded only if it holds thinking that this provider cannot have signed."""
-    if call.contents is None and not knowledge.has_foreign(provider_id):
-        return call
     signatures = call.seen.signatures()
     if not any(map(is_minted, signatures)) and not (
         knowledge.has_foreign(provider_id)
