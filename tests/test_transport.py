@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from proxy import transport
 from proxy.deadlines import Deadline
 from proxy.errors import NetworkFailure, TimeLimitExceeded
-from proxy.transport import HIGH_WATER, MAX_HEAD, Connection, ConnectionBroken, Origin, Pool, Reply
+from proxy.transport import Connection, ConnectionBroken, Origin, Pool, Reply, dialing, pool
+from proxy.transport.connection import MAX_HEAD
+from proxy.transport.reply import HIGH_WATER
 from proxy.upstream import UpstreamClient
 from proxy.wire import UpstreamRequest
 from tests.proxy import until
@@ -172,7 +173,7 @@ async def test_more_than_was_asked_for_is_not_taken_for_the_next_reply() -> None
 async def test_unused_connections_are_closed_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transport, "KEEP_SECONDS", 0.02)
+    monkeypatch.setattr(pool, "KEEP_SECONDS", 0.02)
     server = Server(OK)
     async with pool_for(server) as client:
         await client.get()
@@ -181,7 +182,7 @@ async def test_unused_connections_are_closed_after_a_while(
 
 
 async def test_no_more_than_so_many_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "MAX_IDLE", 2)
+    monkeypatch.setattr(pool, "MAX_IDLE", 2)
     async with pool_for(Server(OK)) as client:
         for received in [await client.send() for _ in range(4)]:
             await whole(received)
@@ -368,15 +369,15 @@ async def test_an_address_that_refuses_is_passed_over(monkeypatch: pytest.Monkey
 async def test_an_address_that_does_not_answer_gets_no_more_than_a_head_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transport, "HEAD_START", 0.01)
-    opened = transport._open_socket
+    monkeypatch.setattr(dialing, "HEAD_START", 0.01)
+    opened = dialing._open_socket
 
     async def open_or_hang(family: int, address: tuple[str, int]) -> socket.socket:
         if address[0] == "192.0.2.1":
             await asyncio.Event().wait()
         return await opened(family, address)
 
-    monkeypatch.setattr(transport, "_open_socket", open_or_hang)
+    monkeypatch.setattr(dialing, "_open_socket", open_or_hang)
     async with pool_for(Server(OK)) as client:
         resolve_to("192.0.2.1", "127.0.0.1", port=client.origin.port, monkeypatch=monkeypatch)
         before = asyncio.all_tasks()
