@@ -84,7 +84,8 @@ class Logbook:
     async def _run(self) -> None:
         while True:
             await self._news.wait()
-            await self._gather()
+            if len(self._waiting) < BATCH:
+                await self._gather()
             self._news.clear()
             # No more than that: what comes while it is written gathers for the next time, else a
             # busy worker would write two or three rows in every transaction.

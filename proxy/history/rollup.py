@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
-from django.db.models import F
+from django.db import connection
+from django.db.backends.utils import CursorWrapper
 
 from proxy.call import MESSAGES
 from proxy.history.records import AttemptRecord, CallRecord, counted
@@ -44,14 +45,32 @@ def add_figures(records: Iterable[CallRecord]) -> None:
     The keys are taken in order, so that two writers cannot wait for each other.
     """
     figures = _figures(records)
-    for hour, provider in sorted(figures):
-        row = HourlyFigures.objects.filter(hour=hour, provider=provider)
-        sums = asdict(figures[hour, provider])
-        grown = {name: F(name) + count for name, count in sums.items() if count}
-        if grown and not row.update(**grown):
-            new = HourlyFigures(hour=hour, provider=provider)
-            HourlyFigures.objects.bulk_create([new], ignore_conflicts=True)
-            row.update(**grown)
+    with connection.cursor() as cursor:
+        for hour, provider in sorted(figures):
+            sums = asdict(figures[hour, provider])
+            if any(sums.values()) and not _add(cursor, hour, provider, sums):
+                new = HourlyFigures(hour=hour, provider=provider)
+                HourlyFigures.objects.bulk_create([new], ignore_conflicts=True)
+                _add(cursor, hour, provider, sums)
+
+
+def _add(
+    cursor: CursorWrapper, hour: datetime.datetime, provider: str, sums: Mapping[str, int]
+) -> bool:
+    """Whether there is a row that could be added to.
+
+    SQL of our own: to put this statement together takes the ORM almost a millisecond, which is
+    most of what a batch of a single call costs.
+    """
+    quote = connection.ops.quote_name
+    grown = ", ".join(f"{quote(name)} = {quote(name)} + %s" for name in sums)
+    # Names from this module alone.
+    cursor.execute(
+        f"UPDATE {quote(HourlyFigures._meta.db_table)} SET {grown} "  # noqa: S608
+        f"WHERE {quote('hour')} = %s AND {quote('provider')} = %s",
+        [*sums.values(), connection.ops.adapt_datetimefield_value(hour), provider],
+    )
+    return bool(cursor.rowcount)
 
 
 def hour_of(time: float) -> datetime.datetime:
