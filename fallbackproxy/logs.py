@@ -36,7 +36,8 @@ class JsonFormatter(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._last_second = 0, ""  # one value, because several threads share it
+        self._last_second = 0, ""  # one value each, because several threads share it
+        self._last_moment = 0, ""
 
     def format(self, record: logging.LogRecord) -> str:
         return redact_keys(self.unredacted(record))
@@ -61,12 +62,17 @@ class JsonFormatter(logging.Formatter):
 
     def _moment(self, created: float) -> str:
         """ISO 8601 in UTC, with milliseconds."""
-        second = int(created)
-        last, text = self._last_second
-        if second != last:
-            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-            self._last_second = second, text
-        return f"{text}.{int((created - second) * 1000):03d}Z"
+        millisecond = int(created * 1000)
+        last, text = self._last_moment
+        if millisecond != last:
+            second = millisecond // 1000
+            last, text = self._last_second
+            if second != last:
+                text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+                self._last_second = second, text
+            text = f"{text}.{millisecond % 1000:03d}Z"
+            self._last_moment = millisecond, text
+        return text
 
 
 def _dumps(line: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from providers.models import TOKEN_PREFIX
 from providers.routing import Snapshot, TokenSpec
@@ -17,17 +17,19 @@ _BEARER = b"bearer "
 _OURS = TOKEN_PREFIX.encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """`headers` are free of whatever was meant for the proxy.
 
     `credential` is a short hash of the client's own credentials, "" without any.
     """
 
-    headers: HeaderPairs = field(repr=False)
+    headers: HeaderPairs
     token: TokenSpec | None
     credential: str
     skip_client_providers: bool
+
+    def __repr__(self) -> str:
+        return f"Caller({self.token}, {self.credential})"  # nothing secret
 
 
 def identify(headers: HeaderPairs, snapshot: Snapshot, *, allow_anonymous: bool) -> Caller:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -16,8 +15,7 @@ MESSAGES = "/v1/messages"
 COUNT_TOKENS = "/v1/messages/count_tokens"
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One request of a client; immutable, so that every attempt starts from the original.
 
     `headers` are the client's own, in lower case and in order, without the ones
@@ -31,8 +29,8 @@ class Call:
     method: str
     path: str
     query: bytes
-    headers: HeaderPairs = field(repr=False)
-    body: bytes = field(repr=False)
+    headers: HeaderPairs
+    body: bytes
     model: str = ""
     stream: bool = False
     credential: str = ""
@@ -40,7 +38,10 @@ class Call:
     agent_id: str = ""
     token_note: str = ""
     skip_client_providers: bool = False
-    contents: Contents | None = field(default=None, repr=False)
+    contents: Contents | None = None
+
+    def __repr__(self) -> str:
+        return f"Call({self.request_id}, {self.method} {self.path})"  # nothing secret
 
     @property
     def credential_values(self) -> list[str]:
@@ -55,7 +56,7 @@ class Call:
 
     def with_body(self, body: bytes) -> Call:
         """The same call with another body."""
-        return self if body is self.body else replace(self, body=body)
+        return self if body is self.body else self._replace(body=body)
 
     def with_document(self, document: Mapping[str, Any]) -> Call:
         """The same call with this body. Lone surrogates, which some clients send, are escaped."""

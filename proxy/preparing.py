@@ -8,7 +8,6 @@ changing part of the billing header, and what they are known to refuse.
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 from providers.knowledge import Knowledge
 from providers.routing import Target, WireFormat
@@ -73,4 +72,4 @@ def _as_known(call: Call, target: Target) -> Call:
         return call
     if known.document is not draft.document:
         call = call.with_document(known.document)
-    return replace(call, headers=known.headers)
+    return call._replace(headers=known.headers)

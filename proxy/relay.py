@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from providers.health import CANCELLED, SUCCESS, Caller, Decision
 from providers.health_keeper import HealthKeeper
@@ -51,8 +52,7 @@ from proxy.wire import header
 RETRY_DELAY = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class _Conversation:
+class _Conversation(NamedTuple):
     """One call on its way: what all its attempts share."""
 
     call: Call

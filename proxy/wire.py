@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 HeaderPairs = Sequence[tuple[bytes, bytes]]
 """Raw header pairs, names in lower case, duplicates and order kept."""
@@ -24,14 +25,16 @@ def without(
     return [pair for pair in pairs if pair[0] not in names]
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
+class UpstreamRequest(NamedTuple):
     """One HTTP request to a provider, complete but for Host and Content-Length."""
 
     method: str
     url: str
-    headers: HeaderPairs = field(repr=False)
-    body: bytes = field(default=b"", repr=False)
+    headers: HeaderPairs
+    body: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"UpstreamRequest({self.method})"  # nothing secret
 
 
 @dataclass(frozen=True, slots=True)

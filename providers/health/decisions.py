@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from providers.health.ledger import Cooldown
 from providers.health.outcomes import Outcome, OutcomeKind
@@ -13,8 +13,7 @@ from providers.routing import Settings, Target
 STREAM_DIED = "its stream broke off in this session"
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who asks. `credential` is a short hash of the client's own credentials, "" without any."""
 
     credential: str = ""

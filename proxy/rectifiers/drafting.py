@@ -23,7 +23,7 @@ def redrafted(call: Call, target: Target, original: Draft, draft: Draft) -> tupl
     if draft.document is not original.document:
         call = call.with_document(draft.document)
     if draft.headers is not original.headers:
-        call = replace(call, headers=draft.headers)
+        call = call._replace(headers=draft.headers)
     if draft.profile:
         profile = {**target.provider.profile, **draft.profile}
         target = replace(target, provider=replace(target.provider, profile=profile))
