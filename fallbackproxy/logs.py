@@ -163,18 +163,22 @@ class BackgroundStderr(logging.Handler):
             self._news.clear()
             self._is_awake = False
             stream = self._stream or sys.stderr
-            try:
-                for _ in paced(range(0, len(self._waiting), AT_ONCE), at_once=1):
-                    stream.write(self._portion())
-                if self._dropped:
-                    dropped, self._dropped = self._dropped, 0
-                    line = {"level": "warning", "event": "log.dropped", "lines": dropped}
-                    stream.write(_dumps(line) + "\n")
-                stream.flush()
-            except (OSError, ValueError):
-                pass
+            for _ in paced(range(0, len(self._waiting), AT_ONCE), at_once=1):
+                self._write_text(stream, self._portion())
+            if self._dropped:
+                dropped, self._dropped = self._dropped, 0
+                line = {"level": "warning", "event": "log.dropped", "lines": dropped}
+                self._write_text(stream, _dumps(line) + "\n")
             if last:
                 return
+
+    def _write_text(self, stream: IO[str], text: str) -> None:
+        """What cannot be written is counted; the next portion may fare better."""
+        try:
+            stream.write(text)
+            stream.flush()
+        except (OSError, ValueError):
+            self._dropped += text.count("\n")
 
     def _portion(self) -> str:
         """The next few of the waiting lines. They are redacted together: most have no need."""

@@ -18,7 +18,9 @@ EMPTY: Mapping[str, Any] = MappingProxyType({})
 LONG_CONTEXT_SUFFIX = "[1m]"
 
 MAX_KNOWN_MODELS = 1000
-"""Models whose targets a snapshot remembers: their names are the clients' to choose."""
+MAX_KNOWN_NAME = 200
+"""Models whose targets a snapshot remembers, and how long their names may be: both are the
+clients' to choose."""
 
 
 class WireFormat(enum.StrEnum):
@@ -156,7 +158,7 @@ class Snapshot:
                 for provider in self.providers
                 if with_client_providers or not provider.uses_client_credentials
             )
-            if len(self._known_targets) < MAX_KNOWN_MODELS:
+            if len(self._known_targets) < MAX_KNOWN_MODELS and len(model) <= MAX_KNOWN_NAME:
                 self._known_targets[key] = known
         return list(known)
 

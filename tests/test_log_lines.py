@@ -97,6 +97,32 @@ def test_a_pipe_that_nobody_reads_costs_lines_and_says_how_many(
     assert [line["lines"] for line in lines if line["event"] == "log.dropped"] == [15]
 
 
+def test_a_write_that_fails_costs_its_own_lines_only() -> None:
+    class Full(Pipe):
+        failures = 1
+
+        def write(self, text: str) -> int:
+            if self.failures:
+                self.failures -= 1
+                raise OSError("no space left")
+            return super().write(text)
+
+    full = Full()
+    full.taking.set()
+    handler = BackgroundStderr(full)
+    number = logs.AT_ONCE + 5
+    for position in range(number):
+        handler._waiting.append(event("request.start", number=position))
+    handler.handle(event("request.start", number=number))
+    handler.drain()
+    lines = full.lines()
+    assert [line["number"] for line in lines if "number" in line] == list(
+        range(logs.AT_ONCE, number + 1)
+    )
+    assert [line["lines"] for line in lines if line["event"] == "log.dropped"] == [logs.AT_ONCE]
+    handler.close()
+
+
 def test_an_event_that_cannot_be_formatted_costs_its_own_line_only(
     handler: BackgroundStderr, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

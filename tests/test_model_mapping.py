@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from providers.routing import ProviderSpec, is_glob, order_globs
+from providers.routing import MAX_KNOWN_MODELS, ProviderSpec, Snapshot, is_glob, order_globs
 from tests.proxy import WITH_DATABASE, body_of, fallback, primary, running_proxy
 from tests.upstreams import FakeProvider, message, ok, refuse
 
@@ -102,3 +102,14 @@ async def test_a_token_count_asks_for_the_mapped_model_too() -> None:
             body = body_of(stream=False)
             await proxy.call(body, target="/v1/messages/count_tokens")
             assert up.requests[0].body == body.replace(b"claude-test", b"m2")
+
+
+def test_a_snapshot_remembers_neither_long_names_nor_any_number_of_them() -> None:
+    snapshot = Snapshot(providers=(provider({"*": "m"}),))
+    for number in range(MAX_KNOWN_MODELS + 10):
+        targets = snapshot.targets_for(f"model-{number}", with_client_credentials=True)
+        assert [target.model for target in targets] == ["m"]
+    assert len(snapshot._known_targets) == MAX_KNOWN_MODELS
+    fresh = Snapshot(providers=(provider({"*": "m"}),))
+    assert fresh.targets_for("x" * 1_000_000, with_client_credentials=True)[0].model == "m"
+    assert not fresh._known_targets

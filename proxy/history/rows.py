@@ -141,7 +141,7 @@ def _moment(time: float) -> Any:
     microsecond = int((time - second) * 1_000_000)
     whole = _whole_second(second)
     if isinstance(whole, str):  # SQLite's
-        return f"{whole}.{microsecond:06d}"
+        return f"{whole}.{microsecond:06d}" if microsecond else whole
     return whole.replace(microsecond=microsecond)
 
 
