@@ -87,9 +87,9 @@ async def _refuse(request: ApiRequest, error: Exception, receive: Receive, send:
 async def _respond(match: ResolverMatch, request: ApiRequest) -> RelayResponse:
     try:
         response: RelayResponse = await match.func(request, *match.args, **match.kwargs)
+        return response
     except Exception as error:
-        response = _failure(request, error)
-    return response
+        return _failure(request, error)
 
 
 def _failure(request: ApiRequest, error: Exception) -> RelayResponse:

@@ -36,8 +36,7 @@ class JsonFormatter(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._last_second = 0, ""  # one value each, because several threads share it
-        self._last_moment = 0, ""
+        self._last_moment = 0, ""  # one value, because several threads share it
 
     def format(self, record: logging.LogRecord) -> str:
         return redact_keys(self.unredacted(record))
@@ -65,12 +64,8 @@ class JsonFormatter(logging.Formatter):
         millisecond = int(created * 1000)
         last, text = self._last_moment
         if millisecond != last:
-            second = millisecond // 1000
-            last, text = self._last_second
-            if second != last:
-                text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-                self._last_second = second, text
-            text = f"{text}.{millisecond % 1000:03d}Z"
+            second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(millisecond // 1000))
+            text = f"{second}.{millisecond % 1000:03d}Z"
             self._last_moment = millisecond, text
         return text
 
@@ -100,7 +95,6 @@ class BackgroundStderr(logging.Handler):
         self._waiting: deque[str | EventRecord] = deque()
         self._dropped = 0
         self._news = threading.Event()
-        self._is_awake = False
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._start = threading.Lock()
@@ -129,8 +123,7 @@ class BackgroundStderr(logging.Handler):
             self._dropped += 1
             return
         self._waiting.append(line)
-        if not self._is_awake:
-            self._is_awake = True
+        if not self._news.is_set():
             self._news.set()
 
     def _start_thread(self) -> None:
@@ -161,7 +154,6 @@ class BackgroundStderr(logging.Handler):
             last = self._closing.wait(GATHER_SECONDS)
             # Cleared first: a line that comes while these are taken wakes the thread once more.
             self._news.clear()
-            self._is_awake = False
             stream = self._stream or sys.stderr
             for _ in paced(range(0, len(self._waiting), AT_ONCE), at_once=1):
                 self._write_text(stream, self._portion())

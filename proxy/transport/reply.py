@@ -26,10 +26,10 @@ class ConnectionBroken(Exception):
 
 
 class Reply:
-    """One reply as it arrives. `head()` first, then `read()` until it returns b"".
+    """One reply as it arrives. `head()` first, then `take()` until it returns b"".
 
-    Both take a point in time on the loop's clock, and raise `TimeoutError` and
-    `ConnectionBroken`. For one reader.
+    `head` and `news` take a point in time on the loop's clock, and raise `TimeoutError`;
+    `head` and `take` raise `ConnectionBroken`. For one reader.
     """
 
     __slots__ = (
@@ -67,14 +67,9 @@ class Reply:
             await self.news(until)
         return self.status, self.headers
 
-    async def read(self, until: float) -> bytes:
-        """All that has arrived of the body since the last time; b"" at its end."""
-        while (data := self.take()) is None:
-            await self.news(until)
-        return data
-
     def take(self) -> bytes | None:
-        """As `read`, without waiting: None if nothing has arrived."""
+        """All that has arrived of the body since the last time; b"" at its end; None if nothing
+        has: then `news` is to be awaited."""
         if not self._parts:
             if self._broken is not None:
                 self._raise(*self._broken)

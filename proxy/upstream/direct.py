@@ -8,11 +8,9 @@ from collections.abc import Awaitable
 from proxy.deadlines import Deadline
 from proxy.errors import NetworkFailure, TimeLimitExceeded
 from proxy.transport import Connection, ConnectionBroken, Pool, Reply
-from proxy.upstream.exchange import Exchange, Head
+from proxy.upstream.exchange import MAX_STALE_RETRIES, Exchange, Head
 from proxy.upstream.routes import Route, request_target, what_broke
 from proxy.wire import UpstreamRequest
-
-MAX_STALE_RETRIES = 5
 
 
 class DirectExchange(Exchange):

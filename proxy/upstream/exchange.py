@@ -11,6 +11,9 @@ from proxy.inflating import Inflate, inflater
 from proxy.transport import ConnectionBroken
 from proxy.wire import HeaderPairs, header
 
+MAX_STALE_RETRIES = 5
+"""Kept connections, closed by the provider in the meantime, that one request may meet."""
+
 
 class Head:
     """Status and headers of a reply. Names in lower case, duplicates kept."""

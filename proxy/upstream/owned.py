@@ -19,12 +19,11 @@ import httpx
 
 from proxy.deadlines import Deadline
 from proxy.errors import NetworkFailure, TimeLimitExceeded, UpstreamFailure
-from proxy.upstream.exchange import Exchange, Head
+from proxy.upstream.exchange import MAX_STALE_RETRIES, Exchange, Head
 from proxy.upstream.routes import request_target, what_broke
 from proxy.wire import UpstreamRequest
 
 QUEUED_CHUNKS = 4
-MAX_STALE_RETRIES = 5
 HELD_SECONDS = 60.0
 """How long an abandoned connection may take to open; a deaf proxy would take for ever."""
 _NEVER: dict[str, float | None] = {"read": None, "write": None, "pool": None}
